@@ -1,0 +1,294 @@
+"""The values that queue providers take and give: messages, verdicts, batches, error handling, health."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, cast
+from uuid import uuid4
+
+from factflow_infra.errors import InvalidMessageError, InvalidSubscriptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from factflow_infra.errors import InfraError
+
+DEFAULT_DEAD_LETTER_QUEUE: Final = "/queue/dlq"
+DEAD_LETTER_HEADER_PREFIX: Final = "factflow-dead-letter-"
+"""Headers that a dead-lettered message carries: ``-reason``, ``-source``, ``-subscription``, ``-attempts``, ``-error``,
+``-time``. They are dropped when the message is published again."""
+RESERVED_HEADER_PREFIX: Final = "factflow-wire-"
+"""What the providers themselves write on the wire (retry counts, what a broker's own fields cannot hold)."""
+
+
+class MessageStatus(StrEnum):
+    """What became of a message: ``ACCEPTED`` from ``publish``, the others are a handler's verdict."""
+
+    ACCEPTED = "accepted"
+    ACK = "ack"
+    RETRY = "retry"
+    REJECT = "reject"
+
+
+class DeadLetterReason(StrEnum):
+    """Why a message is in the dead-letter queue: the header ``factflow-dead-letter-reason``."""
+
+    REJECTED = "rejected"
+    RETRIES_EXHAUSTED = "retries-exhausted"
+    DELIVERIES_EXHAUSTED = "deliveries-exhausted"
+    UNDECODABLE = "undecodable"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMessage:
+    """One message. ``timestamp`` is aware; ``ordering_key`` groups what must stay in order.
+
+    ``destination``, ``delivery_count`` (1 the first time; 0 on a message that was not delivered) and ``redelivered`` are
+    filled in on delivery and ignored by ``publish``. Raises ``InvalidMessageError`` for a wrong type or a value that no
+    broker could carry.
+    """
+
+    body: bytes
+    message_id: str = field(default_factory=lambda: uuid4().hex)
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    content_type: str = "application/octet-stream"
+    correlation_id: str | None = None
+    timestamp: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ordering_key: str | None = None
+    destination: str | None = None
+    delivery_count: int = 0
+    redelivered: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.body) is not bytes:
+            if not isinstance(cast("object", self.body), (bytes, bytearray, memoryview)):
+                raise InvalidMessageError(
+                    f"body must be bytes, got {type(self.body).__name__}; QueueMessage.from_json(obj) encodes JSON"
+                )
+            object.__setattr__(self, "body", bytes(self.body))
+        _check_text("message_id", self.message_id, empty=False)
+        _check_text("content_type", self.content_type, empty=False)
+        if self.correlation_id is not None:
+            _check_text("correlation_id", self.correlation_id, empty=True)
+        if self.ordering_key is not None:
+            _check_text("ordering_key", self.ordering_key, empty=False)
+        if not isinstance(cast("object", self.timestamp), datetime) or self.timestamp.utcoffset() is None:
+            raise InvalidMessageError(f"timestamp must be a datetime with a time zone, got {self.timestamp!r}")
+        object.__setattr__(self, "headers", _checked_headers(self.headers))
+
+    @classmethod
+    def from_json(
+        cls,
+        obj: Any,
+        *,
+        message_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+        timestamp: datetime | None = None,
+        ordering_key: str | None = None,
+    ) -> QueueMessage:
+        """A message with ``obj`` as its JSON body (UTF-8) and content type ``application/json``.
+
+        Raises ``InvalidMessageError`` where ``obj`` is no JSON value (NaN included).
+        """
+        try:
+            body = json.dumps(obj, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        except (TypeError, ValueError) as error:
+            raise InvalidMessageError(f"the body is no JSON value: {error}") from error
+        return cls(
+            body=body,
+            message_id=uuid4().hex if message_id is None else message_id,
+            headers=MappingProxyType({}) if headers is None else headers,
+            content_type="application/json",
+            correlation_id=correlation_id,
+            timestamp=datetime.now(UTC) if timestamp is None else timestamp,
+            ordering_key=ordering_key,
+        )
+
+    def json(self) -> Any:
+        """The body as a JSON value. Raises ``InvalidMessageError`` where it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise InvalidMessageError(f"the body of message {self.message_id!r} is not JSON: {error}") from error
+
+    def changed(self, **changes: Any) -> QueueMessage:
+        """A copy with other values, unchecked: for providers, whose values come from a checked message."""
+        copy = _new(QueueMessage)
+        for name in _FIELDS:
+            _set(copy, name, changes[name] if name in changes else getattr(self, name))
+        return copy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = [getattr(self, name) for name in _FIELDS]
+        values[_FIELDS.index("headers")] = dict(self.headers)
+        return (QueueMessage, tuple(values))
+
+    def __hash__(self) -> int:
+        return hash(self.message_id)
+
+
+_new = object.__new__
+_set = object.__setattr__
+_FIELDS: Final = tuple(f.name for f in fields(QueueMessage))
+
+if TYPE_CHECKING:
+    MessageHandler = Callable[[QueueMessage], Awaitable[MessageStatus | None]]
+else:
+    MessageHandler = "Callable[[QueueMessage], Awaitable[MessageStatus | None]]"
+
+
+def _check_text(name: str, value: object, *, empty: bool) -> None:
+    if not isinstance(value, str):
+        raise InvalidMessageError(f"{name} must be a str, got {type(value).__name__}: {value!r}")
+    if not value and not empty:
+        raise InvalidMessageError(f"{name} must not be empty")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidMessageError(f"{name} holds a lone surrogate, which UTF-8 cannot carry: {value!r}") from error
+
+
+def _checked_headers(headers: object) -> Mapping[str, str]:
+    if not isinstance(headers, Mapping):
+        raise InvalidMessageError(f"headers must be a mapping of str to str, got {type(headers).__name__}: {headers!r}")
+    if not headers:
+        return _NO_HEADERS
+    copy: dict[str, str] = dict(cast("Mapping[str, str]", headers))
+    for name, value in copy.items():
+        _check_text("header name", name, empty=False)
+        _check_text(f"header {name!r}", value, empty=True)
+        if name.startswith(RESERVED_HEADER_PREFIX):
+            raise InvalidMessageError(f"header {name!r}: names that start with {RESERVED_HEADER_PREFIX!r} are reserved")
+    return MappingProxyType(copy)
+
+
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorHandling:
+    """What a subscription does with messages whose handling fails.
+
+    ``max_retries``: failed handlings (``RETRY``, an exception) that are retried, ``None`` without limit; the count travels
+    with the message. ``retry_delay_seconds``: pause before each retry. ``dead_letter_queue``: ``/queue/dlq`` unless named.
+    ``max_deliveries``: bound on all deliveries, those after a lost connection or a killed consumer included.
+    Raises ``InvalidSubscriptionError``.
+    """
+
+    max_retries: int | None = 3
+    retry_delay_seconds: float = 10.0
+    dead_letter_queue: str | None = None
+    max_deliveries: int | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("max_retries", self.max_retries, least=0, optional=True)
+        check_whole("max_deliveries", self.max_deliveries, least=1, optional=True)
+        check_seconds("retry_delay_seconds", self.retry_delay_seconds)
+        if self.dead_letter_queue is not None and not isinstance(cast("object", self.dead_letter_queue), str):
+            raise InvalidSubscriptionError(f"dead_letter_queue must be a str or None, got {self.dead_letter_queue!r}")
+
+
+def check_whole(name: str, value: object, *, least: int, optional: bool = False) -> None:
+    """Raise ``InvalidSubscriptionError`` unless ``value`` is a whole number of at least ``least``."""
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidSubscriptionError(
+            f"{name} must be a whole number from {least}{', or None' if optional else ''}, got {value!r}"
+        )
+
+
+def check_seconds(name: str, value: object, *, positive: bool = False) -> None:
+    """Raise ``InvalidSubscriptionError`` unless ``value`` is a finite number of seconds."""
+    bound = "more than 0" if positive else "0 or more"
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not math.isfinite(value)
+        or value < 0
+        or (positive and value == 0)
+    ):
+        raise InvalidSubscriptionError(f"{name} must be a finite number of seconds, {bound}, got {value!r}")
+
+
+class BatchStatus(StrEnum):
+    """Of a ``publish_batch``: all, some or none were accepted."""
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItemResult:
+    """What became of one message of a ``publish_batch``: ``status`` is ``ACCEPTED``, or ``error`` says why not."""
+
+    message_id: str
+    status: MessageStatus | None = None
+    error: InfraError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of a ``publish_batch``, a result for each message, in order."""
+
+    results: tuple[BatchItemResult, ...]
+
+    @property
+    def status(self) -> BatchStatus:
+        accepted = sum(result.error is None for result in self.results)
+        if accepted == len(self.results):
+            return BatchStatus.COMPLETE
+        return BatchStatus.PARTIAL if accepted else BatchStatus.FAILED
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchMessage:
+    """A batch of delivered messages, iterable and sized, to be settled whole, in part or one by one."""
+
+    messages: tuple[QueueMessage, ...]
+
+    def __iter__(self) -> Iterator[QueueMessage]:
+        return iter(self.messages)
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+
+class SubscriptionStatus(StrEnum):
+    """Of a subscription: live, paused by its owner, waiting for its connection, or closed."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    RECONNECTING = "reconnecting"
+    CLOSED = "closed"
+
+
+class HealthState(StrEnum):
+    """``stalled``: connected, but held messages have made no progress for a long time."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    STALLED = "stalled"
+    RECONNECTING = "reconnecting"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueHealth:
+    """A provider's state, for a health endpoint. Ages are in seconds, ``None`` before the first message."""
+
+    connected: bool
+    health_state: HealthState
+    last_message_age_seconds: float | None
+    reconnect_attempts: int
+    reconnect_in_progress: bool
+    active_subscriptions: int
+    subscription_states: Mapping[str, SubscriptionStatus]

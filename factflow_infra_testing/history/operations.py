@@ -1,0 +1,74 @@
+"""What happened in a run, as operations: what the checkers judge and the reports show.
+
+Two views make one history. A process sees the calls that it made and the handlings that it ran (``Operation``); the
+broker knows what it truly did with each message (``BrokerEvent``, in ``factflow_infra_testing.broker.events``). A
+checker uses the first for what was promised, the second for what was physically possible.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OK: Final = "ok"
+"""It took effect."""
+FAIL: Final = "fail"
+"""It surely took no effect."""
+INFO: Final = "info"
+"""Whether it took effect cannot be known (Jepsen's ``:info``): either result must be accepted."""
+
+
+@dataclass(slots=True, eq=False)
+class Operation:
+    """One operation of one process.
+
+    ``kind``: ``publish``, ``handle`` (one run of a handler), ``settle`` (of a batch's message), ``write``, ``read``,
+    ``delete``, ``list``, ``copy``; or ``start``, ``kill``, ``restart``, ``fault``, ``log``: things that happened.
+    ``target``: destination, storage or process. ``key``: message id or object key. Times are virtual seconds since
+    the start of the run; ``completed`` is ``None`` while it runs, and for ever where its process was killed.
+    """
+
+    index: int
+    process: str
+    kind: str
+    target: str
+    key: str
+    invoked: float
+    completed: float | None = None
+    outcome: str = ""
+    detail: str = ""
+
+
+class History:
+    """The operations of one run, in the order in which they began."""
+
+    __slots__ = ("operations",)
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+
+    def begin(self, time: float, process: str, kind: str, target: str, key: str = "", detail: str = "") -> Operation:
+        """Record that an operation begins at ``time``; ``finish`` it, or it stays of unknown outcome."""
+        operations = self.operations
+        operation = Operation(len(operations), process, kind, target, key, time, None, "", detail)
+        operations.append(operation)
+        return operation
+
+    def note(self, time: float, process: str, kind: str, target: str, key: str = "", detail: str = "") -> None:
+        """Record something that takes no time."""
+        operations = self.operations
+        operations.append(Operation(len(operations), process, kind, target, key, time, time, OK, detail))
+
+    def of(self, *kinds: str) -> Iterator[Operation]:
+        return (operation for operation in self.operations if operation.kind in kinds)
+
+
+def finish(operation: Operation, time: float, outcome: str, detail: str = "") -> None:
+    """Complete ``operation`` with ``outcome``: ``OK``, ``FAIL`` or ``INFO``."""
+    operation.completed = time
+    operation.outcome = outcome
+    if detail:
+        operation.detail = detail
