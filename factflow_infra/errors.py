@@ -19,6 +19,7 @@
         ├── InvalidKeyError             a key that is no safe relative path
         ├── InvalidObjectError          data, metadata, a type or a range that cannot be stored or read
         ├── ObjectNotFoundError         no object under that key
+        ├── KeyConflictError            one key is a path beneath another, and the backend cannot hold both
         ├── PreconditionFailedError     ``if_absent`` or ``if_match`` did not hold
         ├── WriteUnconfirmedError       the answer was lost; old or new, whole               (retryable)
         ├── CorruptObjectError          bytes that do not match their checksum
@@ -124,6 +125,10 @@ class InvalidObjectError(StorageError, ValueError):
 
 class ObjectNotFoundError(StorageError):
     """No object under that key."""
+
+
+class KeyConflictError(StorageError):
+    """One key is a path beneath another object's key (``a`` and ``a/b``), and this backend cannot hold both."""
 
 
 class PreconditionFailedError(StorageError):

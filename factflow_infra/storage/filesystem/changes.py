@@ -1,0 +1,279 @@
+"""Writing and deleting: the order of the steps in which an object and its sidecar change as one (S1, S2, S7).
+
+write   1 the new content into a temporary file, synced
+        2 under the key's lock: a new sidecar, with the new record and the one that stands, synced, renamed,
+          and its folder synced: from here on either content has its record, whatever survives
+        3 the temporary file renamed over the object: the one step at which both switch
+        4 the folder synced: the write survives a power loss
+delete  the object, the folder synced, then the sidecar: what may survive is a sidecar without an object, which is none
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from factflow_infra.errors import (
+    CorruptObjectError,
+    KeyConflictError,
+    PreconditionFailedError,
+    StorageError,
+    WriteUnconfirmedError,
+)
+from factflow_infra.storage.filesystem import steps, versions
+from factflow_infra.storage.filesystem.locks import locked
+from factflow_infra.storage.keys import SIDECAR_SUFFIX, shown
+from factflow_infra.storage.metadata import Record, utc_from_ns
+
+if TYPE_CHECKING:
+    import threading
+
+    from factflow_infra.storage.filesystem.tree import Tree
+
+_ATTEMPTS = 100
+
+
+class AbandonedError(Exception):
+    """The caller went away before the change was made; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a write brings beside its bytes, and what must hold for it to be made."""
+
+    content_type: str
+    metadata: dict[str, Any]
+    if_absent: bool = False
+    if_match: str | None = None
+
+
+class Upload:
+    """A write under way: ``append`` what comes, then ``finish``; ``discard`` leaves nothing behind, at any time.
+
+    Each method is a blocking call; they come one after the other.
+    """
+
+    def __init__(self, tree: Tree, key: str) -> None:
+        self._tree = tree
+        self._key = key
+        *self._folders, self._name = key.split("/")
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._parent: int | None = None
+        self._file: int | None = None
+        self._temporary: str | None = None
+        self._first = False
+
+    def append(self, data: bytes) -> None:
+        if self._file is None:
+            self._begin()
+        assert self._file is not None
+        left = memoryview(data)
+        while left:
+            left = left[steps.write(self._file, left) :]
+        self._digest.update(data)
+        self._size += len(data)
+
+    def finish(self, terms: Terms, abandoned: threading.Event) -> Record:
+        """Make the object, and return its record; what fails leaves the old object, and ``discard`` clears up.
+
+        ``abandoned`` is set when the caller is gone: up to the first rename, that makes an ``AbandonedError``.
+        """
+        if self._file is None:
+            self._begin()
+        assert self._file is not None
+        steps.sync(self._file)
+        found = steps.status(self._file)
+        with locked(self._tree, self._key):
+            if abandoned.is_set():
+                raise AbandonedError
+            previous = self._standing(terms)
+            now = utc_from_ns(time.time_ns())
+            created = now if previous is None else previous.created_at
+            record = Record(
+                size=self._size,
+                checksum=f"sha256:{self._digest.hexdigest()}",
+                content_type=terms.content_type,
+                created_at=created,
+                modified_at=max(now, created),
+                metadata=terms.metadata,
+                inode=found.st_ino,
+                mtime_ns=found.st_mtime_ns,
+            )
+            self._switch(record, previous)
+        return record
+
+    def discard(self) -> None:
+        """Close what is open; of a write that was not made, remove the temporary file and the folders made for it.
+
+        Never raises for what the disk refuses: what made the write fail is the story.
+        """
+        failed = self._temporary is not None
+        if self._parent is not None and self._temporary is not None:
+            with suppress(OSError):
+                steps.unlink(self._parent, self._temporary)
+        for descriptor in (self._file, self._parent):
+            if descriptor is not None:
+                with suppress(OSError):
+                    steps.close(descriptor)
+        self._file = self._parent = self._temporary = None
+        if failed:
+            with suppress(OSError, StorageError):
+                self._tree.prune(self._folders, self._key)
+
+    def _begin(self) -> None:
+        for attempt in range(_ATTEMPTS):
+            parent = self._tree.make(self._folders, self._key)
+            temporary = steps.unique_name()
+            try:
+                self._file = steps.create_file(parent, temporary)
+            except FileNotFoundError:  # a delete removed the folder, empty until now, under our hands
+                steps.close(parent)
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            except BaseException:
+                steps.close(parent)
+                raise
+            else:
+                self._parent, self._temporary = parent, temporary
+                return
+
+    def _standing(self, terms: Terms) -> Record | None:
+        """The record of the object that stands, checked against the terms."""
+        assert self._parent is not None
+        with versions.opened(self._parent, self._name, self._key) as version:
+            if version is None:
+                check_match(self._key, terms.if_match, None)
+                self._clear_folder()
+                self._first = True
+                return None
+            if terms.if_absent:
+                raise PreconditionFailedError(f"{shown(self._key)} exists already: if_absent does not hold")
+            try:
+                record = version.record()
+            except CorruptObjectError:
+                if terms.if_match is not None:
+                    raise
+                return None  # nothing there is worth keeping a record of: the write mends the object
+            check_match(self._key, terms.if_match, record)
+            return record
+
+    def _clear_folder(self) -> None:
+        """Take away an empty folder that stands where the object is to be; one that holds anything is in the way."""
+        assert self._parent is not None
+        try:
+            found = steps.status_at(self._parent, self._name)
+        except FileNotFoundError:
+            return
+        if steps.is_directory(found):
+            try:
+                steps.remove_directory(self._parent, self._name)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise self._conflict() from error
+
+    def _conflict(self) -> KeyConflictError:
+        return KeyConflictError(
+            f"cannot write {shown(self._key)}: there are objects below {shown(self._key + '/')}; on a filesystem a key "
+            "cannot be both an object and the folder of others"
+        )
+
+    def _switch(self, record: Record, previous: Record | None) -> None:
+        assert self._parent is not None
+        assert self._temporary is not None
+        sidecar = self._name + SIDECAR_SUFFIX
+        self._put_sidecar(sidecar, versions.encode(record, previous))
+        try:
+            steps.sync(self._parent)
+            steps.rename(self._parent, self._temporary, self._name)
+        except OSError as error:
+            if self._landed(record):
+                raise unconfirmed("write", self._key, error) from error
+            if self._first:
+                with suppress(OSError):
+                    steps.unlink(self._parent, sidecar)
+            if isinstance(error, IsADirectoryError):  # a write below this key won the race
+                raise self._conflict() from error
+            raise
+        self._temporary = None
+        try:
+            steps.sync(self._parent)
+        except OSError as error:
+            raise unconfirmed("write", self._key, error) from error
+
+    def _put_sidecar(self, sidecar: str, raw: bytes) -> None:
+        assert self._parent is not None
+        temporary = steps.unique_name()
+        try:
+            descriptor = steps.create_file(self._parent, temporary)
+            try:
+                left = memoryview(raw)
+                while left:
+                    left = left[steps.write(descriptor, left) :]
+                steps.sync(descriptor)
+            finally:
+                steps.close(descriptor)
+            steps.rename(self._parent, temporary, sidecar)
+        except BaseException:
+            with suppress(OSError):
+                steps.unlink(self._parent, temporary)
+            raise
+
+    def _landed(self, record: Record) -> bool:
+        assert self._parent is not None
+        with suppress(OSError):
+            return steps.status_at(self._parent, self._name).st_ino == record.inode
+        return False
+
+
+def delete(tree: Tree, key: str, if_match: str | None, abandoned: threading.Event) -> None:
+    """Delete the object ``key``, durably, and the folders that are empty then. A missing one is no error."""
+    *folders, name = key.split("/")
+    with locked(tree, key), tree.opened(folders, key) as parent:
+        if abandoned.is_set():
+            raise AbandonedError
+        if parent is None:
+            check_match(key, if_match, None)
+            return
+        with versions.opened(parent, name, key) as version:
+            if version is None or if_match is not None:
+                check_match(key, if_match, None if version is None else version.record())
+        _remove(parent, name, key, there=version is not None)
+    with suppress(OSError, StorageError):
+        tree.prune(folders, key)
+
+
+def _remove(parent: int, name: str, key: str, *, there: bool) -> None:
+    if there:
+        with suppress(FileNotFoundError):  # another tool was faster
+            steps.unlink(parent, name)
+        try:
+            steps.sync(parent)
+        except OSError as error:
+            raise unconfirmed("delete", key, error) from error
+    with suppress(OSError):  # the object is gone; a sidecar without one is none
+        steps.unlink(parent, name + SIDECAR_SUFFIX)
+
+
+def check_match(key: str, if_match: str | None, record: Record | None) -> None:
+    """``PreconditionFailedError`` unless ``if_match`` is ``None`` or the etag of ``record``."""
+    if if_match is None:
+        return
+    if record is None:
+        raise PreconditionFailedError(f"{shown(key)} does not exist: if_match={shown(if_match)} does not hold")
+    if record.etag != if_match:
+        raise PreconditionFailedError(
+            f"{shown(key)} has changed: if_match={shown(if_match)} does not hold, its etag is {record.etag!r}"
+        )
+
+
+def unconfirmed(action: str, key: str, error: OSError) -> WriteUnconfirmedError:
+    """The change is made, and whether it would survive a power loss cannot be known."""
+    return WriteUnconfirmedError(
+        f"the {action} of {shown(key)} could not be synced ({error.strerror or error}): "
+        "after a power loss the object may be the old one or the new one, whole"
+    )
