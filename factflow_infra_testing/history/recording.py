@@ -1,0 +1,349 @@
+"""Recorders: the two protocols again, around any provider, that write the history as a process sees it.
+
+They change nothing: same arguments, same results, same errors. Each also tells its process what it is busy with, so that
+a kill can be aimed at "while it publishes to invoices" instead of at a step number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from factflow_infra.errors import InfraError, PublishUnconfirmedError, WriteUnconfirmedError
+from factflow_infra.protocols import DEFAULT_CHUNK_SIZE, ErrorHandling, MessageStatus, QueueMessage
+from factflow_infra_testing.history.operations import FAIL, INFO, OK, History, Operation, finish
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from factflow_infra.protocols import (
+        BatchHandleProtocol,
+        BatchMessage,
+        BatchResult,
+        MessageHandler,
+        Metadata,
+        ObjectInfo,
+        ObjectPage,
+        QueueHealth,
+        QueueProtocol,
+        StorageProtocol,
+        StoredObject,
+        Subscription,
+        SubscriptionStatus,
+    )
+
+
+class Recorder(Protocol):
+    """Who the operations belong to: a process of the simulation, or the test itself."""
+
+    history: History
+
+    @property
+    def name(self) -> str: ...
+    def time(self) -> float: ...
+    def busy(self, activity: str) -> None:
+        """What the process is doing now."""
+        ...
+
+
+def outcome_of(error: BaseException) -> str:
+    """``FAIL`` where the error says that nothing happened, ``INFO`` where that cannot be known."""
+    if isinstance(error, (PublishUnconfirmedError, WriteUnconfirmedError)) or not isinstance(error, InfraError):
+        return INFO
+    return FAIL
+
+
+def _name_of(error: BaseException) -> str:
+    return type(error).__name__
+
+
+def _all_messages(messages: object) -> bool:
+    return isinstance(messages, (list, tuple)) and all(
+        isinstance(message, QueueMessage) for message in cast("list[object]", messages)
+    )
+
+
+class RecordedQueue:
+    """A queue provider whose publishes and handlings are in the history. ``canonical`` gives destinations one spelling."""
+
+    def __init__(self, provider: QueueProtocol, recorder: Recorder, canonical: Callable[[str], str]) -> None:
+        self.provider = provider
+        self._recorder = recorder
+        self._canonical = canonical
+
+    async def publish(self, destination: str, message: QueueMessage, *, delay: float = 0.0) -> MessageStatus:
+        operation = self._begin_publish(destination, message)
+        try:
+            status = await self.provider.publish(destination, message, delay=delay)
+        except BaseException as error:
+            finish(operation, self._recorder.time(), outcome_of(error), _name_of(error))
+            raise
+        finish(operation, self._recorder.time(), OK)
+        return status
+
+    async def publish_batch(self, destination: str, messages: Sequence[QueueMessage]) -> BatchResult:
+        if not _all_messages(messages):
+            return await self.provider.publish_batch(
+                destination, messages
+            )  # bad input: the provider says what is wrong
+        operations = [self._begin_publish(destination, message) for message in messages]
+        try:
+            result = await self.provider.publish_batch(destination, messages)
+        except BaseException as error:
+            for operation in operations:
+                finish(operation, self._recorder.time(), outcome_of(error), _name_of(error))
+            raise
+        for operation, item in zip(operations, result.results, strict=True):
+            if item.error is None:
+                finish(operation, self._recorder.time(), OK)
+            else:
+                finish(operation, self._recorder.time(), outcome_of(item.error), _name_of(item.error))
+        return result
+
+    def _begin_publish(self, destination: str, message: QueueMessage) -> Operation:
+        recorder = self._recorder
+        target = self._canonical(destination)
+        recorder.busy(f"publish {target}")
+        return recorder.history.begin(
+            recorder.time(),
+            recorder.name,
+            "publish",
+            target,
+            getattr(message, "message_id", ""),
+            getattr(message, "ordering_key", None) or "",
+        )
+
+    async def subscribe(
+        self,
+        destination: str,
+        handler: MessageHandler,
+        *,
+        subscription: str | None = None,
+        concurrency: int = 1,
+        prefetch: int | None = None,
+        error_handling: ErrorHandling = ErrorHandling(),  # noqa: B008 - frozen
+    ) -> Subscription:
+        recorder = self._recorder
+        target = (
+            self._canonical(destination) if subscription is None else f"{self._canonical(destination)}#{subscription}"
+        )
+
+        async def recorded(message: QueueMessage) -> MessageStatus | None:
+            recorder.busy(f"handle {target}")
+            detail = f"redelivered, delivery {message.delivery_count}" if message.redelivered else ""
+            operation = recorder.history.begin(
+                recorder.time(), recorder.name, "handle", target, message.message_id, detail
+            )
+            try:
+                verdict = await handler(message)
+            except asyncio.CancelledError:
+                finish(operation, recorder.time(), INFO, "cancelled")
+                raise
+            except BaseException as error:
+                finish(operation, recorder.time(), FAIL, _name_of(error))
+                raise
+            acked = verdict is None or verdict is MessageStatus.ACK
+            finish(operation, recorder.time(), OK if acked else FAIL, "ack" if acked else str(verdict))
+            recorder.busy(f"settle {target}")
+            return verdict
+
+        return await self.provider.subscribe(
+            destination,
+            recorded,
+            subscription=subscription,
+            concurrency=concurrency,
+            prefetch=prefetch,
+            error_handling=error_handling,
+        )
+
+    async def subscribe_batch(
+        self,
+        destination: str,
+        *,
+        max_messages: int,
+        max_wait: float,
+        subscription: str | None = None,
+        error_handling: ErrorHandling = ErrorHandling(),  # noqa: B008 - frozen
+    ) -> BatchHandleProtocol:
+        handle = await self.provider.subscribe_batch(
+            destination,
+            max_messages=max_messages,
+            max_wait=max_wait,
+            subscription=subscription,
+            error_handling=error_handling,
+        )
+        target = (
+            self._canonical(destination) if subscription is None else f"{self._canonical(destination)}#{subscription}"
+        )
+        return _RecordedBatches(handle, self._recorder, target)
+
+    async def stop(self, *, timeout: float | None = 30.0) -> None:
+        self._recorder.busy("stop")
+        await self.provider.stop(timeout=timeout)
+
+    def health(self) -> QueueHealth:
+        return self.provider.health()
+
+    async def __aenter__(self) -> Self:
+        enter: Any = getattr(self.provider, "__aenter__", None)
+        if enter is not None:
+            await enter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+class _RecordedBatches:
+    """A batch handle: a message is being handled from its batch's arrival until it is settled."""
+
+    def __init__(self, handle: BatchHandleProtocol, recorder: Recorder, target: str) -> None:
+        self._handle = handle
+        self._recorder = recorder
+        self._target = target
+        self._open: dict[int, Operation] = {}
+
+    @property
+    def destination(self) -> str:
+        return self._handle.destination
+
+    @property
+    def name(self) -> str:
+        return self._handle.name
+
+    @property
+    def status(self) -> SubscriptionStatus:
+        return self._handle.status
+
+    async def __aiter__(self) -> AsyncIterator[BatchMessage]:
+        recorder = self._recorder
+        async for batch in self._handle:
+            recorder.busy(f"handle {self._target}")
+            for message in batch:
+                detail = f"redelivered, delivery {message.delivery_count}" if message.redelivered else ""
+                self._open[id(message)] = recorder.history.begin(
+                    recorder.time(), recorder.name, "handle", self._target, message.message_id, detail
+                )
+            yield batch
+
+    async def ack(self, settled: BatchMessage | QueueMessage | Iterable[QueueMessage]) -> None:
+        await self._settle(self._handle.ack, settled, OK, "ack")
+
+    async def retry(self, settled: BatchMessage | QueueMessage | Iterable[QueueMessage]) -> None:
+        await self._settle(self._handle.retry, settled, FAIL, "retry")
+
+    async def reject(self, settled: BatchMessage | QueueMessage | Iterable[QueueMessage]) -> None:
+        await self._settle(self._handle.reject, settled, FAIL, "reject")
+
+    async def _settle(self, settle: Any, settled: Any, outcome: str, detail: str) -> None:
+        messages: list[QueueMessage] = [settled] if hasattr(settled, "message_id") else list(settled)
+        self._recorder.busy(f"settle {self._target}")
+        for message in messages:
+            operation = self._open.pop(id(message), None)
+            if operation is not None:
+                finish(operation, self._recorder.time(), outcome, detail)
+        await settle(messages)
+
+    async def close(self, *, timeout: float | None = 30.0) -> None:
+        self._recorder.busy("stop")
+        await self._handle.close(timeout=timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class RecordedStorage:
+    """A storage provider whose calls are in the history, targets prefixed with the storage's name."""
+
+    def __init__(self, provider: StorageProtocol, recorder: Recorder, target: str) -> None:
+        self.provider = provider
+        self._recorder = recorder
+        self._target = target
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.provider, name)  # what is on the class and not on the protocol, such as presign
+
+    async def _recorded(self, kind: str, key: str, call: Any) -> Any:
+        recorder = self._recorder
+        recorder.busy(f"{kind} {self._target}")
+        operation = recorder.history.begin(recorder.time(), recorder.name, kind, self._target, key)
+        try:
+            result = await call
+        except BaseException as error:
+            finish(operation, recorder.time(), outcome_of(error), _name_of(error))
+            raise
+        finish(operation, recorder.time(), OK)
+        return result
+
+    async def write(
+        self,
+        key: str,
+        data: bytes | AsyncIterable[bytes],
+        metadata: Metadata | None = None,
+        *,
+        content_type: str | None = None,
+        if_absent: bool = False,
+        if_match: str | None = None,
+    ) -> ObjectInfo:
+        call = self.provider.write(
+            key, data, metadata, content_type=content_type, if_absent=if_absent, if_match=if_match
+        )
+        return await self._recorded("write", key, call)
+
+    async def get(self, key: str) -> StoredObject:
+        return await self._recorded("read", key, self.provider.get(key))
+
+    async def read(self, key: str) -> bytes:
+        return await self._recorded("read", key, self.provider.read(key))
+
+    async def stream(
+        self, key: str, *, start: int = 0, end: int | None = None, chunk_size: int = DEFAULT_CHUNK_SIZE
+    ) -> AsyncIterator[bytes]:
+        recorder = self._recorder
+        recorder.busy(f"read {self._target}")
+        operation = recorder.history.begin(recorder.time(), recorder.name, "read", self._target, key, "stream")
+        try:
+            async for piece in self.provider.stream(key, start=start, end=end, chunk_size=chunk_size):
+                yield piece
+        except BaseException as error:
+            finish(operation, recorder.time(), outcome_of(error), _name_of(error))
+            raise
+        finish(operation, recorder.time(), OK, "stream")
+
+    async def stat(self, key: str) -> ObjectInfo:
+        return await self._recorded("stat", key, self.provider.stat(key))
+
+    async def exists(self, key: str) -> bool:
+        return await self._recorded("stat", key, self.provider.exists(key))
+
+    async def list(self, prefix: str = "") -> AsyncIterator[str]:
+        recorder = self._recorder
+        recorder.busy(f"list {self._target}")
+        operation = recorder.history.begin(recorder.time(), recorder.name, "list", self._target, prefix)
+        async for key in self.provider.list(prefix):
+            yield key
+        finish(operation, recorder.time(), OK)
+
+    async def list_page(
+        self, prefix: str = "", *, delimiter: str | None = None, limit: int = 1000, after: str | None = None
+    ) -> ObjectPage:
+        call = self.provider.list_page(prefix, delimiter=delimiter, limit=limit, after=after)
+        return await self._recorded("list", prefix, call)
+
+    async def copy(self, source: str, target: str) -> ObjectInfo:
+        return await self._recorded("copy", f"{source} -> {target}", self.provider.copy(source, target))
+
+    async def delete(self, key: str, *, if_match: str | None = None) -> None:
+        await self._recorded("delete", key, self.provider.delete(key, if_match=if_match))
+
+    async def close(self) -> None:
+        await self.provider.close()
