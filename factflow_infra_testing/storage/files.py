@@ -1,0 +1,169 @@
+"""A disk in memory for simulated runs: cheap to begin anew, and a fence around the real one.
+
+    with SimulatedFilesystem() as files:            # once a search
+        for run in runs:
+            with files.run():                       # an empty disk; patched in from here to the end of the block
+                FilesystemStorageProvider(files.root)
+
+Inside ``run`` the file functions of every module (``open``, ``os``, ``pathlib``, ``io``, ``shutil``) act on the fake disk;
+outside, Hypothesis and pytest see the real one. Setting pyfakefs up costs 20 ms and is done once; pausing, resuming and
+emptying it cost well under 1 ms a run. The provider's own system calls go straight to the same disk (``disk.py``).
+
+The fence: as long as a run lasts, an audit hook raises ``RealDiskError`` for whatever still reaches the real disk: each
+change, and each reading outside the interpreter's own files (modules that are imported late, package data, time zones).
+The audit hook is the interpreter's, so C code and unpatched modules meet it too. What it does not see: descriptors that
+were open before.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import sysconfig
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from factflow_infra_testing.storage.disk import DiskFcntl, DiskOs
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Self
+
+DEFAULT_ROOT = "/storage"
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+# This package works on the fake disk by itself; the libraries read data files of their own, which lie on the real disk.
+_SKIPPED = (
+    "factflow_infra_testing.storage.disk", "factflow_infra_testing.storage.files",
+    "aiofiles.os", "aiofiles.ospath", "boto3", "botocore", "certifi", "moto", "py_partiql_parser", "responses",
+)  # fmt: skip
+_CHANGES = {
+    "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate",
+    "os.utime", "os.setxattr", "os.removexattr", "shutil.rmtree", "shutil.move", "shutil.copyfile", "shutil.copytree",
+}  # fmt: skip
+_READINGS = {"os.listdir", "os.scandir"}
+
+
+class RealDiskError(Exception):
+    """Code in a simulated run reached for the real disk."""
+
+
+class SimulatedFilesystem:
+    """The disk of a simulated machine. Only one at a time can be entered in a process.
+
+    ``root``: the folder for a provider; it exists in every new run. ``size``: bytes that fit on the disk, or no limit.
+    """
+
+    def __init__(self, *, root: str = DEFAULT_ROOT, size: int | None = None) -> None:
+        if not root.startswith("/") or root == "/":
+            raise ValueError(f"the root must be an absolute path below '/', not {root!r}")
+        self.root = root
+        self._size = size
+        self._patcher: Any = None
+        self._disk: DiskOs | None = None
+        self._active = False
+
+    @property
+    def filesystem(self) -> Any:
+        """The ``FakeFilesystem`` of pyfakefs."""
+        if self._patcher is None:
+            raise RuntimeError("enter the SimulatedFilesystem first: with SimulatedFilesystem() as files: ...")
+        return self._patcher.fs
+
+    @property
+    def disk(self) -> DiskOs:
+        """What the provider's system calls go to."""
+        if self._disk is None:
+            raise RuntimeError("enter the SimulatedFilesystem first: with SimulatedFilesystem() as files: ...")
+        return self._disk
+
+    def __enter__(self) -> Self:
+        if self._patcher is not None:
+            raise RuntimeError("this SimulatedFilesystem is entered already")
+        self._patcher = _patcher()
+        self._patcher.setUp()
+        self._patcher.pause()
+        self._disk = DiskOs(self._patcher.fs)
+        self.reset()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        patcher, self._patcher, self._disk = self._patcher, None, None
+        patcher.tearDown()
+
+    def reset(self) -> None:
+        """An empty disk with only the root folder, and nothing open."""
+        filesystem = self.filesystem
+        filesystem.reset(total_size=self._size, init_pathlib=False)
+        filesystem.makedirs(self.root, exist_ok=True)
+        self.disk.reset()
+
+    @contextmanager
+    def run(self, *, fresh: bool = True) -> Generator[Self, None, None]:
+        """Put the fake disk in the real one's place until the block ends. ``fresh=False`` keeps what lies on it."""
+        if self._active:
+            raise RuntimeError("a run is under way already")
+        if fresh:
+            self.reset()
+        from factflow_infra.storage.filesystem import steps
+
+        _fence()
+        real = steps.os, steps.fcntl
+        self._active = True
+        self._patcher.resume()
+        _put(steps, self.disk, DiskFcntl(self.disk))
+        _Fence.up = True
+        try:
+            yield self
+        finally:
+            _Fence.up = False
+            self._patcher.pause()
+            _put(steps, *real)
+            self._active = False
+
+
+class _Fence:
+    installed = False
+    up = False
+    readable: tuple[str, ...] = ()
+
+
+def _fence() -> None:
+    """Install the audit hook, once a process: the interpreter has no way to take one out again. It sleeps between runs."""
+    if _Fence.installed:
+        return
+    _Fence.installed = True
+    places = {*sys.path, *sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, "/usr/share/zoneinfo"}
+    _Fence.readable = tuple(os.path.abspath(place) for place in places if place)  # noqa: PTH100 - text, no disk
+    sys.addaudithook(_watch)
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _Fence.up or not (event == "open" or event in _CHANGES or event in _READINGS):
+        return
+    path = arguments[0] if arguments else None
+    text = os.fsdecode(path) if isinstance(path, (str, bytes)) else None
+    if event == "open":
+        mode, flags = arguments[1], arguments[2]
+        writes = bool(flags & _WRITING) if isinstance(flags, int) else bool(mode) and any(c in mode for c in "wax+")
+    else:
+        writes = event in _CHANGES
+    if text is None or text.startswith("/dev/") or "__pycache__" in text:
+        return
+    if not writes and (text == "" or text.startswith(_Fence.readable)):
+        return
+    raise RealDiskError(
+        f"code in a simulated run reached for the real disk: {event} {text!r}. Files of the code under test belong on the "
+        "simulated disk; what it needs from the real one must be read before the run"
+    )
+
+
+def _put(module: Any, system: Any, locks: Any) -> None:
+    module.os, module.fcntl = system, locks
+
+
+def _patcher() -> Any:
+    modules = [importlib.import_module(name) for name in ("aiofiles.ospath", "aiofiles.os")]
+    unittest = importlib.import_module("pyfakefs.fake_filesystem_unittest")
+    return unittest.Patcher(additional_skip_names=list(_SKIPPED), modules_to_reload=modules, allow_root_user=True)
