@@ -28,16 +28,16 @@ from factflow_infra_testing.storage.disk import DiskFcntl, DiskOs
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from types import ModuleType
     from typing import Self
 
 DEFAULT_ROOT = "/storage"
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # This package works on the fake disk by itself; the libraries read data files of their own, which lie on the real disk.
-_SKIPPED = (
-    "factflow_infra_testing.storage.disk", "factflow_infra_testing.storage.files",
-    "aiofiles.os", "aiofiles.ospath", "boto3", "botocore", "certifi", "moto", "py_partiql_parser", "responses",
-)  # fmt: skip
+_REAL = ("factflow_infra_testing.storage", "boto3", "botocore", "certifi", "moto", "py_partiql_parser", "responses")
+# They bind the functions of ``os`` when they are imported, so they are bound anew, once to each disk.
+_BINDING = ("aiofiles.ospath", "aiofiles.os")
 _CHANGES = {
     "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate",
     "os.utime", "os.setxattr", "os.removexattr", "shutil.rmtree", "shutil.move", "shutil.copyfile", "shutil.copytree",
@@ -63,6 +63,7 @@ class SimulatedFilesystem:
         self._patcher: Any = None
         self._disk: DiskOs | None = None
         self._active = False
+        self._bound: list[_Bound] = []
 
     @property
     def filesystem(self) -> Any:
@@ -82,7 +83,9 @@ class SimulatedFilesystem:
         if self._patcher is not None:
             raise RuntimeError("this SimulatedFilesystem is entered already")
         self._patcher = _patcher()
-        self._patcher.setUp()
+        self._bound = [_Bound(sys.modules[name]) for name in _BINDING if name in sys.modules]
+        with _left_alone(self._patcher):
+            self._patcher.setUp()
         self._patcher.pause()
         self._disk = DiskOs(self._patcher.fs)
         self.reset()
@@ -91,6 +94,7 @@ class SimulatedFilesystem:
     def __exit__(self, *_: object) -> None:
         patcher, self._patcher, self._disk = self._patcher, None, None
         patcher.tearDown()
+        patcher.clear_fs_cache()  # other users of pyfakefs in this process leave other modules alone
 
     def reset(self) -> None:
         """An empty disk with only the root folder, and nothing open."""
@@ -112,6 +116,8 @@ class SimulatedFilesystem:
         real = steps.os, steps.fcntl
         self._active = True
         self._patcher.resume()
+        for module in self._bound:
+            module.to_fake()
         _put(steps, self.disk, DiskFcntl(self.disk))
         _Fence.up = True
         try:
@@ -119,6 +125,8 @@ class SimulatedFilesystem:
         finally:
             _Fence.up = False
             self._patcher.pause()
+            for module in self._bound:
+                module.to_real()
             _put(steps, *real)
             self._active = False
 
@@ -159,11 +167,48 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     )
 
 
+class _Bound:
+    """A module that binds functions when it is imported: its namespace on the real disk and, made once, on the fake one."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+        self._real = dict(vars(module))
+        self._fake: dict[str, Any] | None = None
+
+    def to_fake(self) -> None:
+        if self._fake is None:
+            importlib.reload(self._module)
+            self._fake = dict(vars(self._module))
+        else:
+            vars(self._module).update(self._fake)
+
+    def to_real(self) -> None:
+        vars(self._module).update(self._real)
+
+
 def _put(module: Any, system: Any, locks: Any) -> None:
     module.os, module.fcntl = system, locks
 
 
 def _patcher() -> Any:
-    modules = [importlib.import_module(name) for name in ("aiofiles.ospath", "aiofiles.os")]
-    unittest = importlib.import_module("pyfakefs.fake_filesystem_unittest")
-    return unittest.Patcher(additional_skip_names=list(_SKIPPED), modules_to_reload=modules, allow_root_user=True)
+    return importlib.import_module("pyfakefs.fake_filesystem_unittest").Patcher(allow_root_user=True)
+
+
+@contextmanager
+def _left_alone(patcher: Any) -> Generator[None, None, None]:
+    """Keep the modules of ``_REAL`` on the real disk.
+
+    By pyfakefs' list of modules, not by its list of names: with names every patched call inspects the stack, and a name
+    does not stand for the modules below it.
+    """
+    modules = {
+        module
+        for name, module in sys.modules.items()
+        if name in _REAL or name.startswith(tuple(f"{one}." for one in _REAL))
+    } - patcher.SKIPMODULES
+    patcher.clear_fs_cache()
+    patcher.SKIPMODULES.update(modules)
+    try:
+        yield
+    finally:
+        patcher.SKIPMODULES.difference_update(modules)
