@@ -1,0 +1,306 @@
+"""Taking deliveries in: one consumer at a time for a subscription, consumed anew whenever it or its connection is lost.
+
+A ``Session`` is one consumer's life. What it delivered can be settled only while it lives; when it is lost, the broker gives
+its messages to whoever consumes next, so what was not begun is forgotten here and a late verdict is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from factflow_infra.errors import QueueConnectionError, QueueError, SubscriptionClosedError
+from factflow_infra.queue.backoff import Backoff
+from factflow_infra.queue.messages import SubscriptionStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from factflow_infra.queue.options import EngineOptions
+    from factflow_infra.queue.tasks import Tasks
+    from factflow_infra.queue.transport import Address, Consumer, Delivery, Transport
+
+_log = logging.getLogger("factflow_infra.queue")
+
+
+class Sink(Protocol):
+    """Who handles what comes in."""
+
+    def arrived(self, item: Item) -> None: ...
+    def withdraw(self, session: Session) -> list[Item]:
+        """Forget what came in by ``session`` and was not begun, and return it."""
+        ...
+
+
+class Item:
+    """One delivery that is held here."""
+
+    __slots__ = ("delivery", "has_turn", "session")
+
+    def __init__(self, delivery: Delivery, session: Session) -> None:
+        self.delivery = delivery
+        self.session = session
+        self.has_turn = False
+        """Whether it is its ordering key's turn."""
+
+
+class Session:
+    """One consumer's life. ``taking``: its deliveries are taken in; ``alive``: what it delivered can be settled."""
+
+    __slots__ = ("_arrived", "_intake", "alive", "consumer", "ended", "held", "prefetch", "taking")
+
+    def __init__(self, intake: Intake, prefetch: int, ended: asyncio.Future[None]) -> None:
+        self._intake = intake
+        self._arrived = intake.sink.arrived
+        self.prefetch = prefetch
+        self.ended = ended
+        """Done once it is no longer alive."""
+        self.taking = True
+        self.alive = True
+        self.held = 0
+        """Deliveries that were taken in and are neither settled nor given back."""
+        self.consumer: Consumer | None = None
+
+    def deliver(self, delivery: Delivery) -> None:
+        if self.taking:
+            self.held += 1
+            self._arrived(Item(delivery, self))
+        elif self.alive:
+            # It was on its way when the consumer was cancelled.
+            self.held += 1
+            self._intake.give_back([Item(delivery, self)])
+
+    def cancelled(self, error: Exception | None) -> None:
+        """The broker ended the consumer."""
+        self._intake.broken(self, error)
+
+    def end(self) -> None:
+        self.taking = self.alive = False
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+class Intake:
+    """Keeps a consumer on ``address`` while it is wanted: not paused, not closed."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        address: Address,
+        prefetch: int,
+        options: EngineOptions,
+        tasks: Tasks,
+        connected: Callable[[], bool],
+        sink: Sink,
+    ) -> None:
+        self.sink = sink
+        self.address = address
+        self._transport = transport
+        self._prefetch = prefetch
+        self._options = options
+        self._tasks = tasks
+        self._connected = connected
+        self._backoff = Backoff(options.reconnect_base, options.reconnect_cap)
+        self._sessions: list[Session] = []
+        self._reviving: asyncio.Task[None] | None = None
+        self._paused = False
+        self._closed = False
+
+    @property
+    def status(self) -> SubscriptionStatus:
+        if self._closed:
+            return SubscriptionStatus.CLOSED
+        if self._paused:
+            return SubscriptionStatus.PAUSED
+        return SubscriptionStatus.ACTIVE if self._live() else SubscriptionStatus.RECONNECTING
+
+    @property
+    def held(self) -> int:
+        return sum(session.held for session in self._sessions)
+
+    def _live(self) -> bool:
+        return any(session.taking and session.consumer is not None for session in self._sessions)
+
+    def _wanted(self) -> bool:
+        return not (self._paused or self._closed) and self._connected() and not self._live()
+
+    async def start(self) -> None:
+        """Consume for the first time; a failure is raised, and leaves nothing behind."""
+        try:
+            await self._consume()
+        except BaseException:
+            self._closed = True
+            raise
+
+    async def _consume(self) -> None:
+        loop = self._tasks.loop
+        # What a paused session still holds counts: never more than ``prefetch`` are held.
+        session = Session(self, max(1, self._prefetch - self.held), loop.create_future())
+        self._sessions.append(session)
+        try:
+            async with asyncio.timeout(self._options.connect_timeout):
+                session.consumer = await self._transport.consume(
+                    self.address, prefetch=session.prefetch, on_delivery=session.deliver, on_cancelled=session.cancelled
+                )
+        except BaseException as error:
+            self._end(session)
+            if isinstance(error, TimeoutError):
+                raise QueueConnectionError(
+                    f"{self.address.destination.text!r} could not be consumed from within"
+                    f" {self._options.connect_timeout} s"
+                ) from error
+            if isinstance(error, asyncio.CancelledError) and not _being_cancelled():
+                raise QueueConnectionError(
+                    f"consuming from {self.address.destination.text!r} was cancelled from within the client library"
+                ) from error
+            raise
+        self._backoff.succeeded(loop.time())
+        if not session.alive:
+            await session.consumer.close()
+            raise QueueConnectionError(f"the consumer of {self.address.destination.text!r} was lost at once")
+        if not session.taking or self._closed:
+            await self._close_session(session)
+            if self._closed:
+                raise SubscriptionClosedError(f"the subscription of {self.address.destination.text!r} was closed")
+
+    def revive(self) -> None:
+        """Consume again, in the background, if a consumer is wanted and there is none."""
+        if self._reviving is None and self._wanted():
+            self._reviving = self._tasks.start(
+                self._revive(), f"factflow-queue-consume {self.address.destination.text}"
+            )
+
+    async def _revive(self) -> None:
+        try:
+            while self._wanted():
+                if self.held >= self._prefetch:
+                    return  # revived again when a paused session's handlers have made room
+                try:
+                    await self._consume()
+                except QueueError as error:
+                    if self._wanted():
+                        _log.warning("consuming from %s failed: %s", self.address.destination.text, error)
+                        await asyncio.sleep(self._backoff.next())
+        finally:
+            self._revived()
+
+    def _revived(self) -> None:
+        # Only our own mark: a pause that cancelled this task, and a resume after it, may have started another.
+        if self._reviving is asyncio.current_task():
+            self._reviving = None
+
+    def disconnected(self) -> None:
+        """The connection is gone, and every session with it."""
+        for session in list(self._sessions):
+            self._end(session)
+
+    def broken(self, session: Session, error: Exception | None) -> None:
+        """``session`` is lost while the connection may live: give up what it holds, and consume again after a pause."""
+        if not session.alive:
+            return
+        if not self._closed:
+            _log.warning("the consumer of %s was lost: %s", self.address.destination.text, error)
+        self._end(session)
+        if session.consumer is not None:
+            self._tasks.start(session.consumer.close(), "factflow-queue-consumer-close")
+        self._backoff.failed(self._tasks.loop.time())
+        if self._reviving is None and not self._closed:
+            self._reviving = self._tasks.start(self._revive_later(), "factflow-queue-consume-again")
+
+    async def _revive_later(self) -> None:
+        try:
+            await asyncio.sleep(self._backoff.next())
+        finally:
+            self._revived()
+        self.revive()
+
+    def _end(self, session: Session) -> None:
+        if session in self._sessions:
+            self._sessions.remove(session)
+        session.end()
+        self.sink.withdraw(session)
+
+    def settled(self, session: Session) -> None:
+        """One delivery of ``session`` less is held. The hot path counts by itself, and calls ``room`` when it must."""
+        session.held -= 1
+        if not session.taking:
+            self.room(session)
+
+    def room(self, session: Session) -> None:
+        """A session that takes no more holds one less."""
+        if session.alive and not session.held and session.consumer is not None:
+            self._tasks.start(self._close_session(session), "factflow-queue-consumer-close")
+        self.revive()
+
+    async def _close_session(self, session: Session) -> None:
+        if session in self._sessions:
+            self._sessions.remove(session)
+        if session.consumer is not None:
+            await session.consumer.close()
+        session.end()
+
+    def give_back(self, items: Sequence[Item]) -> None:
+        """Return messages that were not begun to the broker, in the background."""
+        if items:
+            self._tasks.start(self.release(items), "factflow-queue-release")
+
+    async def release(self, items: Sequence[Item]) -> None:
+        """Return messages to the broker. What is lost meanwhile goes back by itself."""
+        for item in items:
+            try:
+                await self.release_begun(item)
+            finally:
+                self.settled(item.session)
+
+    async def release_begun(self, item: Item) -> None:
+        """Return a message whose handling was begun; it counts as held until ``settled``."""
+        session = item.session
+        if session.alive:
+            try:
+                await item.delivery.release()
+            except QueueError as error:
+                self.broken(session, error)
+
+    async def pause(self) -> None:
+        if self._closed:
+            raise SubscriptionClosedError(f"the subscription of {self.address.destination.text!r} is closed")
+        self._paused = True
+        await self._stop_taking()
+
+    def resume(self) -> None:
+        if self._closed:
+            raise SubscriptionClosedError(f"the subscription of {self.address.destination.text!r} is closed")
+        self._paused = False
+        self.revive()
+
+    async def _stop_taking(self) -> None:
+        if self._reviving is not None:
+            self._reviving.cancel()
+            self._reviving = None
+        for session in list(self._sessions):
+            if session.taking:
+                session.taking = False
+                items = self.sink.withdraw(session)
+                if session.consumer is not None:
+                    await session.consumer.cancel()
+                    await self.release(items)
+                    if not session.held and session.alive:
+                        await self._close_session(session)
+
+    async def stop_taking(self) -> None:
+        """Take no more, for good."""
+        self._closed = True
+        await self._stop_taking()
+
+    async def close(self) -> None:
+        """End every session: what is unsettled goes back to the broker."""
+        self._closed = True
+        for session in list(self._sessions):
+            session.end()  # before the broker gives them to somebody else
+            await self._close_session(session)
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
