@@ -1,0 +1,103 @@
+"""Exchanges: which of its bound queues get a message. The four kinds of AMQP 0-9-1; a topic of STOMP is a fanout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from factflow_infra_testing.broker.queues import Queue
+
+_NO_ARGUMENTS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class ExchangeKind(StrEnum):
+    FANOUT = "fanout"
+    DIRECT = "direct"
+    TOPIC = "topic"
+    HEADERS = "headers"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Binding:
+    """A queue's wish for some of an exchange's messages. ``arguments`` are for a headers exchange."""
+
+    queue: Queue
+    key: str
+    arguments: Mapping[str, Any]
+
+    def same_as(self, queue: Queue, key: str, arguments: Mapping[str, Any]) -> bool:
+        return self.queue is queue and self.key == key and dict(self.arguments) == dict(arguments)
+
+
+class Exchange:
+    """A named exchange. ``label`` is its name the way the user wrote it."""
+
+    __slots__ = ("auto_delete", "bindings", "durable", "kind", "label", "name")
+
+    def __init__(self, name: str, kind: ExchangeKind, *, label: str, durable: bool, auto_delete: bool) -> None:
+        self.name = name
+        self.kind = kind
+        self.label = label
+        self.durable = durable
+        self.auto_delete = auto_delete
+        self.bindings: list[Binding] = []
+
+    def bind(self, queue: Queue, key: str = "", arguments: Mapping[str, Any] = _NO_ARGUMENTS) -> None:
+        """Bind ``queue``; binding it again the same way changes nothing."""
+        if not any(binding.same_as(queue, key, arguments) for binding in self.bindings):
+            self.bindings.append(Binding(queue, key, arguments))
+
+    def unbind(self, queue: Queue, key: str = "", arguments: Mapping[str, Any] = _NO_ARGUMENTS) -> None:
+        self.bindings = [binding for binding in self.bindings if not binding.same_as(queue, key, arguments)]
+
+    def forget(self, queue: Queue) -> None:
+        """Remove every binding of a queue that is gone."""
+        self.bindings = [binding for binding in self.bindings if binding.queue is not queue]
+
+    def route(self, key: str, headers: Mapping[str, Any] | None) -> list[Queue]:
+        """The queues that get a message, each once, in the order of their first binding."""
+        kind = self.kind
+        if kind is ExchangeKind.FANOUT:
+            found = [binding.queue for binding in self.bindings]
+        elif kind is ExchangeKind.DIRECT:
+            found = [binding.queue for binding in self.bindings if binding.key == key]
+        elif kind is ExchangeKind.TOPIC:
+            words = key.split(".")
+            found = [binding.queue for binding in self.bindings if topic_matches(binding.key.split("."), words)]
+        else:
+            found = [binding.queue for binding in self.bindings if headers_match(binding.arguments, headers or {})]
+        return list(dict.fromkeys(found)) if len(found) > 1 else found
+
+
+def topic_matches(pattern: list[str], words: list[str]) -> bool:
+    """Whether the dot-separated ``words`` match: ``*`` is one word, ``#`` any number of them, none included."""
+    reachable = {0}  # how many words the pattern so far may have used up
+    for part in pattern:
+        if part == "#":
+            reachable = set(range(min(reachable), len(words) + 1))
+        else:
+            reachable = {at + 1 for at in reachable if at < len(words) and part in ("*", words[at])}
+        if not reachable:
+            return False
+    return len(words) in reachable
+
+
+def headers_match(arguments: Mapping[str, Any], headers: Mapping[str, Any]) -> bool:
+    """Whether ``headers`` satisfy a binding: all of its arguments, or with ``x-match: any`` at least one.
+
+    ``all`` and ``any`` pass over arguments that start with ``x-``; ``all-with-x`` and ``any-with-x`` do not. An argument
+    without a value (``None``) asks only that the header is there.
+    """
+    mode = str(arguments.get("x-match", "all"))
+    with_x = mode.endswith("-with-x")
+    results = [
+        name in headers and (wanted is None or headers[name] == wanted)
+        for name, wanted in arguments.items()
+        if name != "x-match" and (with_x or not name.startswith("x-"))
+    ]
+    return any(results) if mode.startswith("any") else all(results)

@@ -1,0 +1,436 @@
+"""The broker: a pure, synchronous state machine.
+
+It has no clock, no loop and no randomness: time is passed in (``advance``), choices are asked of ``Decisions``. Front ends
+(the model tier, AMQP, STOMP) translate their protocol's requests into calls and its deliveries into frames. What differs
+between brokers is read from ``Profile``.
+
+Deliveries happen inside the calls that make them possible: ``Consumer.deliver`` is called in the order in which the
+real broker would send, and may only note what it is given, never call back into the broker.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Any, Final
+
+from factflow_infra_testing.broker.entries import Delivery, Entry, Message
+from factflow_infra_testing.broker.events import (
+    ACCEPTED,
+    ACKED,
+    DEAD_LETTERED,
+    DELIVERED,
+    DROPPED,
+    REQUEUED,
+    BrokerEvent,
+)
+from factflow_infra_testing.broker.faults import DUPLICATE, REDELIVERY_UNFLAGGED, REORDER
+from factflow_infra_testing.broker.outcomes import Outcome, dead_letter_of
+from factflow_infra_testing.broker.queues import Overflow
+from factflow_infra_testing.broker.sessions import Connection, Consumer, Session
+from factflow_infra_testing.broker.topology import Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.broker.queues import Queue
+    from factflow_infra_testing.search.decisions import Decisions
+
+_WIDEST_REORDER: Final = 4
+_FOREVER: Final = float("inf")
+
+
+class Broker(Topology):
+    """A broker of ``profile``. ``observer`` is told of everything that happens to entries."""
+
+    def __init__(
+        self, profile: Profile, decisions: Decisions, *, observer: Callable[[BrokerEvent], None] | None = None
+    ) -> None:
+        super().__init__(profile)
+        self.connections: dict[Connection, object] = {}
+        self.observer = observer
+        self._decisions = decisions
+        self._serial = 0
+        self._scheduled: list[tuple[float, int, str, str, Message]] = []
+        self._reorders = decisions.enabled(REORDER)
+        self._duplicates = decisions.enabled(DUPLICATE)
+        self._unflags = profile.unflagged_redelivery and decisions.enabled(REDELIVERY_UNFLAGGED)
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def advance(self, now: float) -> None:
+        """Let it be ``now`` (seconds, never less than before): what is due by then happens, in order of its time."""
+        while (due := self.next_due()) <= now:
+            self.now = max(self.now, due)
+            while self._scheduled and self._scheduled[0][0] <= self.now:
+                _, _, exchange, key, message = heappop(self._scheduled)
+                if not exchange or exchange in self.exchanges:
+                    self.publish(exchange, key, message)
+            for queue in list(self.timed_queues):
+                self._expire_heads(queue)
+                if self._queue_expiry(queue) <= self.now:
+                    self.delete_queue(queue.name)
+        self.now = now
+
+    def next_due(self) -> float:
+        """When something is due next, in seconds; infinity where nothing is."""
+        due = self._scheduled[0][0] if self._scheduled else _FOREVER
+        for queue in self.timed_queues:
+            head = queue.head() if queue.timed else None
+            if head is not None and head.expires_at is not None:
+                due = min(due, head.expires_at)
+            due = min(due, self._queue_expiry(queue))
+        return due
+
+    @staticmethod
+    def _queue_expiry(queue: Queue) -> float:
+        expires = queue.options.expires
+        return _FOREVER if expires is None or queue.consumers else queue.idle_since + expires
+
+    def _expire_heads(self, queue: Queue) -> None:
+        # Only the head is looked at, as the real broker does: a message that expires behind one that does not waits.
+        while (head := queue.head()) is not None and head.expires_at is not None and head.expires_at <= self.now:
+            self._bury(queue, queue.take(), "expired")
+
+    # --- connections and sessions -----------------------------------------------------------------------------------
+
+    def open_connection(self, client: str, *, laboratory: bool = False) -> Connection:
+        """A new connection of ``client``. ``laboratory``: the test's own, which faults pass by."""
+        connection = Connection(client, laboratory=laboratory)
+        self.connections[connection] = None
+        return connection
+
+    def open_session(self, connection: Connection, *, limit: int = 0) -> Session:
+        """A channel on ``connection``; ``limit`` caps what all its consumers hold together."""
+        session = Session(connection, limit=limit)
+        connection.sessions[session] = None
+        return session
+
+    def close_connection(self, connection: Connection) -> None:
+        """End its consumers, take its unacked messages back, delete its exclusive queues. Idempotent."""
+        if self.connections.pop(connection, _GONE) is _GONE:
+            return
+        touched = self._end_sessions(connection.sessions)
+        for queue in list(connection.exclusive.values()):
+            self.delete_queue(queue.name)
+        self._dispatch_all(touched)
+
+    def close_session(self, session: Session) -> None:
+        """End its consumers; what it holds goes back where the profile says. Idempotent."""
+        self._dispatch_all(self._end_sessions([session]))
+
+    def _end_sessions(self, sessions: Iterable[Session]) -> list[Queue]:
+        # All consumers go first: no session that is closing as well may be given what another one gives back.
+        ending = [session for session in sessions if session.open]
+        touched: dict[Queue, None] = {}
+        for session in ending:
+            session.open = False
+            session.connection.sessions.pop(session, None)
+            for consumer in session.consumers:
+                self._end_consumer(consumer)
+        for session in ending:
+            for delivery in session.unacked.values():
+                queue = delivery.queue
+                queue.unacked -= 1
+                touched[queue] = None
+                self._take_back(delivery, lost=True)
+            session.unacked.clear()
+            for consumer in session.consumers:
+                self.delete_if_unused(consumer.queue)
+            session.consumers.clear()
+        return list(touched)
+
+    # --- publishing -------------------------------------------------------------------------------------------------
+
+    def publish(self, exchange: str, key: str, message: Message) -> Outcome:
+        """Route ``message`` by ``exchange`` (``""``: to the queue called ``key``). Raises ``RefusedError``: no exchange."""
+        message.exchange = exchange
+        message.routing_key = key
+        if not exchange:
+            queue = self.queues.get(key)
+            return Outcome.UNROUTED if queue is None else self._enqueue(queue, message)
+        queues = self.exchange(exchange).route(key, message.headers)
+        if not queues:
+            return Outcome.UNROUTED
+        outcomes = [self._enqueue(queue, message) for queue in queues]
+        return Outcome.REFUSED if Outcome.REFUSED in outcomes else Outcome.ROUTED
+
+    def schedule(self, due: float, exchange: str, key: str, message: Message) -> None:
+        """Publish ``message`` at ``due`` (seconds): what a delay queue does. A restart keeps it if it is persistent."""
+        self._serial += 1
+        heappush(self._scheduled, (due, self._serial, exchange, key, message))
+
+    @property
+    def scheduled(self) -> list[tuple[float, str, str, Message]]:
+        """What waits for its time: when, exchange, routing key, message; soonest first."""
+        return [(due, exchange, key, message) for due, _, exchange, key, message in sorted(self._scheduled, key=_when)]
+
+    def _enqueue(self, queue: Queue, message: Message) -> Outcome:
+        options = queue.options
+        if options.max_length is not None and len(queue) >= options.max_length:
+            if options.overflow is Overflow.REJECT_PUBLISH:
+                return Outcome.REFUSED
+            if options.max_length == 0 and not queue.rotation:
+                self._event(DROPPED, queue, Entry(0, message, None), reason="maxlen")
+                return Outcome.ROUTED
+            self._bury(queue, queue.take(), "maxlen")
+        ttl = options.message_ttl
+        if message.ttl is not None:
+            ttl = message.ttl if ttl is None else min(ttl, message.ttl)
+            self.note_timed(queue)
+        self._serial = serial = self._serial + 1
+        entry = Entry(serial, message, None if ttl is None else self.now + ttl)
+        if self.observer is not None:
+            self._event(ACCEPTED, queue, entry, client=message.client, source=message.source)
+        queue.ready.append(entry)
+        if queue.rotation:
+            self._dispatch(queue)
+        if queue.timed and queue.ready:
+            self._expire_heads(queue)
+        return Outcome.ROUTED
+
+    # --- consuming --------------------------------------------------------------------------------------------------
+
+    def consume(
+        self,
+        session: Session,
+        queue_name: str,
+        deliver: Callable[[Delivery], None],
+        *,
+        limit: int = 0,
+        window: int = 0,
+        auto_ack: bool = False,
+        cancelled: Callable[[], None] | None = None,
+    ) -> Consumer:
+        """A consumer of ``queue_name``; it is last in turn. Raises ``RefusedError``: no queue, or another's exclusive one."""
+        queue = self.queue(queue_name, session.connection)
+        consumer = Consumer(session, queue, deliver, limit=limit, window=window, auto_ack=auto_ack, cancelled=cancelled)
+        session.consumers[consumer] = None
+        queue.consumers[consumer] = None
+        queue.had_consumers = True
+        self._wait_in_turn(consumer)
+        self._dispatch(queue)
+        return consumer
+
+    def cancel(self, consumer: Consumer) -> None:
+        """It gets no more; what it holds stays ackable until its session closes. Idempotent."""
+        if consumer.active:
+            self._end_consumer(consumer)
+            consumer.session.consumers.pop(consumer, None)
+            self.delete_if_unused(consumer.queue)
+
+    def get(self, session: Session, queue_name: str, *, auto_ack: bool = False) -> Delivery | None:
+        """Take the head of a queue without a consumer, or ``None`` where it is empty."""
+        queue = self.queue(queue_name, session.connection)
+        return self._hand_over(queue, session, None, auto_ack=auto_ack) if len(queue) else None
+
+    def _dispatch_all(self, queues: Iterable[Queue]) -> None:
+        for queue in queues:
+            self._dispatch(queue)
+
+    def _dispatch(self, queue: Queue) -> None:
+        if not queue.alive:
+            return
+        if queue.timed:
+            self._expire_heads(queue)
+        rotation = queue.rotation
+        while rotation and (queue.returned or queue.ready):
+            if self._reorders and len(rotation) > 1:
+                rotation.rotate(-self._decisions.pick(min(len(rotation), _WIDEST_REORDER), REORDER, queue.label))
+            consumer = rotation.popleft()
+            consumer.waiting = False
+            if not consumer.has_credit():  # its session's other consumers used up the common limit
+                continue
+            delivery = self._hand_over(queue, consumer.session, consumer, auto_ack=consumer.auto_ack)
+            self._wait_in_turn(consumer)
+            consumer.deliver(delivery)
+            if self._duplicates:
+                self._send_again(delivery)
+
+    def _hand_over(self, queue: Queue, session: Session, consumer: Consumer | None, *, auto_ack: bool) -> Delivery:
+        entry = queue.take()
+        if self._unflags and entry.redelivered:
+            entry.redelivered = not self._decisions.pick(2, REDELIVERY_UNFLAGGED, queue.label)
+        session.last_tag = tag = session.last_tag + 1
+        delivery = Delivery(tag, entry, queue, session, consumer, entry.returns + 1 if queue.type.counts else None)
+        if not auto_ack:
+            session.unacked[tag] = delivery
+            queue.unacked += 1
+            if consumer is not None:
+                consumer.held += 1
+                consumer.held_bytes += entry.message.size
+                if session.limit:  # so that the next room under the common limit is another consumer's
+                    session.consumers.pop(consumer, None)
+                    session.consumers[consumer] = None
+        if self.observer is not None:
+            client = session.connection.client
+            self._event(DELIVERED, queue, entry, client=client, count=delivery.count)
+            if auto_ack:
+                self._event(ACKED, queue, entry, client=client)
+        return delivery
+
+    def _send_again(self, delivery: Delivery) -> None:
+        """The fault ``duplicate``: the test's message was sent twice by its producer, and the second copy arrives now."""
+        message = delivery.entry.message
+        if not message.laboratory or delivery.entry.returns or delivery.session.connection.laboratory:
+            return
+        if self._decisions.pick(2, DUPLICATE, delivery.queue.label):
+            copy = message.again(laboratory=False, deaths=message.deaths, ttl=message.ttl)
+            self.schedule(self.now, message.exchange, message.routing_key, copy)
+
+    def _wait_in_turn(self, consumer: Consumer) -> None:
+        if not consumer.waiting and consumer.active and consumer.has_credit():
+            consumer.waiting = True
+            consumer.queue.rotation.append(consumer)
+
+    def _end_consumer(self, consumer: Consumer) -> None:
+        consumer.active = False
+        queue = consumer.queue
+        queue.consumers.pop(consumer, None)
+        if consumer.waiting:
+            consumer.waiting = False
+            queue.rotation.remove(consumer)
+        if not queue.consumers:
+            queue.idle_since = self.now
+
+    # --- settling ---------------------------------------------------------------------------------------------------
+
+    def ack(self, delivery: Delivery) -> bool:
+        """Settle for good. ``False`` where it was settled before, or its session is gone: nothing changed."""
+        if delivery.session.unacked.pop(delivery.tag, None) is None:
+            return False
+        queue = delivery.queue
+        queue.unacked -= 1
+        if self.observer is not None:
+            self._event(ACKED, queue, delivery.entry, client=delivery.session.connection.client)
+        self._credit(delivery)
+        return True
+
+    def nack(self, delivery: Delivery, *, requeue: bool) -> bool:
+        """Give back, or without ``requeue`` reject for good. ``False`` as with ``ack``."""
+        if delivery.session.unacked.pop(delivery.tag, None) is None:
+            return False
+        queue = delivery.queue
+        queue.unacked -= 1
+        if requeue:
+            self._take_back(delivery, lost=False)
+        elif queue.alive:
+            self._bury(queue, delivery.entry, "rejected")
+        self._credit(delivery)
+        if requeue and queue.rotation:
+            self._dispatch(queue)
+        return True
+
+    def _credit(self, delivery: Delivery) -> None:
+        consumer = delivery.consumer
+        if consumer is not None:
+            consumer.held -= 1
+            consumer.held_bytes -= delivery.entry.message.size
+        session = delivery.session
+        if session.limit:  # the common limit: any consumer of the session may go on now
+            for other in list(session.consumers):
+                self._wait_in_turn(other)
+                self._dispatch(other.queue)
+        elif consumer is not None and consumer.active and not consumer.waiting:
+            self._wait_in_turn(consumer)
+            queue = consumer.queue
+            if queue.returned or queue.ready:
+                self._dispatch(queue)
+
+    def _take_back(self, delivery: Delivery, *, lost: bool) -> None:
+        queue = delivery.queue
+        entry = delivery.entry
+        if not queue.alive:
+            return
+        entry.returns += 1
+        entry.redelivered = True
+        limit = queue.options.delivery_limit
+        if limit is not None and queue.type.limits and entry.returns > limit:
+            self._bury(queue, entry, "delivery_limit")
+            return
+        queue.put_back(entry, queue.type.lost if lost else queue.nack_place)
+        if self.observer is not None:
+            self._event(REQUEUED, queue, entry, client=delivery.session.connection.client)
+
+    def _bury(self, queue: Queue, entry: Entry, reason: str) -> None:
+        """Dead-letter an entry that is out of its queue; drop it where the queue names no exchange for that."""
+        options = queue.options
+        if options.dead_letter_exchange is None:
+            self._event(DROPPED, queue, entry, reason=reason)
+            return
+        self._event(DEAD_LETTERED, queue, entry, reason=reason)
+        message = dead_letter_of(entry.message, queue, reason, self.now)
+        key = entry.message.routing_key if options.dead_letter_key is None else options.dead_letter_key
+        if not options.dead_letter_exchange or options.dead_letter_exchange in self.exchanges:
+            self.publish(options.dead_letter_exchange, key, message)
+
+    # --- the broker as a whole --------------------------------------------------------------------------------------
+
+    def restart(self, *, crash: bool = False, spare_laboratory: bool = False) -> None:
+        """Stop, or crash, and start again: sessions end, what is not durable is gone.
+
+        ``spare_laboratory``: the test's own connections, and what they own, live on as if nothing had happened.
+        """
+        for connection in list(self.connections):
+            if not (spare_laboratory and connection.laboratory):
+                self._end_sessions(connection.sessions)
+                del self.connections[connection]
+                for queue in list(connection.exclusive.values()):
+                    self.delete_queue(queue.name)
+        for queue in list(self.queues.values()):
+            if queue.owner is not None:
+                continue  # of a connection that was spared
+            if not queue.durable:
+                self.delete_queue(queue.name)
+                continue
+            if not queue.type.keeps_transient:
+                for entry in queue.retain(lambda entry: entry.message.persistent):
+                    self._event(DROPPED, queue, entry, reason="transient")
+            if crash and queue.type.crash_flags:
+                for entry in queue:
+                    entry.redelivered = True
+        for name in [name for name, exchange in self.exchanges.items() if not exchange.durable]:
+            self.delete_exchange(name)
+        self._scheduled = [item for item in self._scheduled if item[4].persistent]
+        heapify(self._scheduled)
+        self._dispatch_all(self.queues.values())
+
+    def purge(self, queue_name: str) -> int:
+        """Drop what is ready in a queue, and say how much that was; what is unacked stays."""
+        queue = self.queue(queue_name)
+        gone = queue.retain(lambda _: False)
+        for entry in gone:
+            self._event(DROPPED, queue, entry, reason="purged")
+        return len(gone)
+
+    def delete_queue(self, queue_name: str) -> int:
+        """Delete a queue with what is in it, and end its consumers; says how many ready messages went with it."""
+        queue = self.queues.get(queue_name)
+        if queue is None:
+            return 0
+        gone = self.purge(queue_name)
+        self.forget_queue(queue)
+        for consumer in list(queue.consumers):
+            self._end_consumer(consumer)
+            consumer.session.consumers.pop(consumer, None)
+            if consumer.cancelled is not None:
+                consumer.cancelled()
+        return gone
+
+    def delete_if_unused(self, queue: Queue) -> None:
+        """Delete an auto-delete queue whose last consumer has gone."""
+        if queue.auto_delete and queue.had_consumers and not queue.consumers and queue.alive:
+            self.delete_queue(queue.name)
+
+    def _event(self, kind: str, queue: Queue, entry: Entry, **details: Any) -> None:
+        if self.observer is not None:
+            event = BrokerEvent(self.now, kind, queue.label, entry.message.key, entry.serial, **details)
+            event.redelivered = entry.redelivered
+            self.observer(event)
+
+
+_GONE: Final = object()
+
+
+def _when(item: tuple[float, int, str, str, Message]) -> tuple[float, int]:
+    return item[:2]

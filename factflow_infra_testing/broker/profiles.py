@@ -1,0 +1,177 @@
+"""What differs between brokers, as data: one row a profile, each value with the fact behind it (``docs/facts.md``).
+
+A broker has *queue types*, each with its own way of taking messages back; a profile says which types there are and
+which one a plain and an exclusive queue get. A new broker is a new row: the state machine has no subclasses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from factflow_infra.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Place(StrEnum):
+    """Where in its queue a message stands that came back."""
+
+    ORIGINAL = "original"
+    """Where it stood: in front of everything that was published after it."""
+    RETURNED = "returned"
+    """In front of all that was not delivered yet, behind what came back before it."""
+    TAIL = "tail"
+    """Behind everything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueType:
+    """How one type of queue treats its messages. ``evidence`` maps each field to its fact in ``docs/facts.md``.
+
+    ``nack``: place of a message that a consumer gave back; ``nack_limited``: the same where the queue has a delivery
+    limit. ``lost``: place of the unacked messages of a session that ended. ``counts``: deliveries report how often the
+    message came back. ``limits``: a delivery limit is honoured. ``keeps_transient``: transient messages survive a
+    restart. ``crash_flags``: after a crash every message that was kept is flagged as redelivered.
+    ``exclusive``, ``transient``, ``auto_delete``: queues of this type may be so.
+    """
+
+    name: str
+    nack: Place
+    nack_limited: Place
+    lost: Place
+    counts: bool
+    limits: bool
+    keeps_transient: bool
+    crash_flags: bool
+    exclusive: bool
+    transient: bool
+    auto_delete: bool
+    evidence: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A broker: its queue types by name, and which a queue gets that does not say.
+
+    ``heartbeat``: seconds after which a silent peer is given up. ``unflagged_redelivery``: a message may legally come
+    again without the flag.
+    """
+
+    name: str
+    queue_types: Mapping[str, QueueType]
+    default_type: str
+    exclusive_type: str
+    heartbeat: float
+    unflagged_redelivery: bool
+    evidence: Mapping[str, str] = field(repr=False)
+
+    def queue_type(self, name: str | None = None, *, exclusive: bool = False) -> QueueType:
+        """The row for a queue: of the type ``name``, or of this profile's own choice. Raises ``KeyError``."""
+        if name is None:
+            name = self.exclusive_type if exclusive else self.default_type
+        return self.queue_types[name]
+
+
+_CLASSIC: Final = QueueType(
+    name="classic",
+    nack=Place.ORIGINAL,
+    nack_limited=Place.ORIGINAL,
+    lost=Place.ORIGINAL,
+    counts=False,
+    limits=False,
+    keeps_transient=False,
+    crash_flags=True,
+    exclusive=True,
+    transient=True,
+    auto_delete=True,
+    evidence=MappingProxyType(
+        {
+            "nack": "RMQ-1",
+            "nack_limited": "RMQ-1",
+            "lost": "RMQ-2",
+            "counts": "RMQ-3",
+            "limits": "RMQ-3",
+            "keeps_transient": "RMQ-9",
+            "crash_flags": "RMQ-11",
+            "exclusive": "RMQ-13",
+            "transient": "RMQ-13",
+            "auto_delete": "RMQ-14",
+        }
+    ),
+)
+
+_QUORUM: Final = QueueType(
+    name="quorum",
+    nack=Place.TAIL,
+    nack_limited=Place.RETURNED,
+    lost=Place.RETURNED,
+    counts=True,
+    limits=True,
+    keeps_transient=True,
+    crash_flags=False,
+    exclusive=False,
+    transient=False,
+    auto_delete=False,
+    evidence=MappingProxyType(
+        {
+            "nack": "RMQ-4",
+            "nack_limited": "RMQ-5",
+            "lost": "RMQ-6",
+            "counts": "RMQ-7",
+            "limits": "RMQ-8",
+            "keeps_transient": "RMQ-10",
+            "crash_flags": "RMQ-10",
+            "exclusive": "RMQ-13",
+            "transient": "RMQ-13",
+            "auto_delete": "RMQ-13",
+        }
+    ),
+)
+
+_RABBITMQ_TYPES: Final = MappingProxyType({"classic": _CLASSIC, "quorum": _QUORUM})
+
+
+def _rabbitmq(name: str, default_type: str) -> Profile:
+    return Profile(
+        name=name,
+        queue_types=_RABBITMQ_TYPES,
+        default_type=default_type,
+        exclusive_type="classic",
+        heartbeat=60.0,
+        unflagged_redelivery=False,
+        evidence=MappingProxyType(
+            {
+                "queue_types": "RMQ-13",
+                "default_type": "RMQ-13",
+                "exclusive_type": "RMQ-13",
+                "heartbeat": "RMQ-21",
+                "unflagged_redelivery": "RMQ-2",
+            }
+        ),
+    )
+
+
+PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
+    {
+        "rabbitmq-classic": _rabbitmq("rabbitmq-classic", "classic"),
+        "rabbitmq-quorum": _rabbitmq("rabbitmq-quorum", "quorum"),
+    }
+)
+"""The known brokers by name. ``rabbitmq`` is short for ``rabbitmq-quorum``, what the provider declares by default."""
+
+_ALIASES: Final[Mapping[str, str]] = MappingProxyType({"rabbitmq": "rabbitmq-quorum"})
+
+
+def profile_named(name: str | Profile) -> Profile:
+    """The profile called ``name``. Raises ``SettingsError`` that lists the known ones."""
+    if isinstance(name, Profile):
+        return name
+    profile = PROFILES.get(_ALIASES.get(name, name))
+    if profile is None:
+        known = ", ".join(sorted((*PROFILES, *_ALIASES)))
+        raise SettingsError(f"There is no simulated broker called {name!r}; known profiles: {known}.")
+    return profile

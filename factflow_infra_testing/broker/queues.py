@@ -1,0 +1,144 @@
+"""One queue: what is ready in it, in order, and whose turn it is."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
+
+from factflow_infra_testing.broker.profiles import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from factflow_infra_testing.broker.entries import Entry
+    from factflow_infra_testing.broker.profiles import QueueType
+    from factflow_infra_testing.broker.sessions import Connection, Consumer
+
+
+class Overflow(StrEnum):
+    """What a full queue does: gives up its oldest message, or refuses the new one."""
+
+    DROP_HEAD = "drop-head"
+    REJECT_PUBLISH = "reject-publish"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOptions:
+    """A queue's own settings; times in seconds. ``expires``: a queue without consumers is deleted after so long.
+
+    ``dead_letter_exchange`` is where rejected, expired and surplus messages go (``None``: they are dropped), under
+    ``dead_letter_key`` or the key they came with. ``max_length`` counts ready messages.
+    """
+
+    message_ttl: float | None = None
+    expires: float | None = None
+    dead_letter_exchange: str | None = None
+    dead_letter_key: str | None = None
+    delivery_limit: int | None = None
+    max_length: int | None = None
+    overflow: Overflow = Overflow.DROP_HEAD
+
+
+class Queue:
+    """A queue's state. ``label`` is its name as faults and events show it, the way the user wrote it.
+
+    ``ready`` holds what stands where it was published; ``returned`` is a heap of what came back ahead of those, keyed
+    by its place. ``rotation`` holds the consumers with credit, the next one first.
+    """
+
+    __slots__ = (
+        "alive",
+        "auto_delete",
+        "consumers",
+        "durable",
+        "had_consumers",
+        "idle_since",
+        "label",
+        "name",
+        "options",
+        "owner",
+        "ready",
+        "returned",
+        "returns",
+        "rotation",
+        "timed",
+        "type",
+        "unacked",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        queue_type: QueueType,
+        options: QueueOptions,
+        *,
+        label: str,
+        durable: bool,
+        auto_delete: bool,
+        owner: Connection | None,
+        now: float,
+    ) -> None:
+        self.name = name
+        self.label = label
+        self.type = queue_type
+        self.options = options
+        self.durable = durable
+        self.auto_delete = auto_delete
+        self.owner = owner
+        self.ready: deque[Entry] = deque()
+        self.returned: list[tuple[int, Entry]] = []
+        self.returns = 0
+        self.rotation: deque[Consumer] = deque()
+        self.consumers: dict[Consumer, None] = {}
+        self.had_consumers = False
+        self.unacked = 0
+        self.timed = options.message_ttl is not None
+        self.idle_since = now
+        self.alive = True
+
+    def __len__(self) -> int:
+        """How many messages are ready."""
+        return len(self.ready) + len(self.returned)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """What is ready, in the order in which it will be delivered."""
+        for _, entry in sorted(self.returned, key=_first):
+            yield entry
+        yield from self.ready
+
+    def head(self) -> Entry | None:
+        if self.returned:
+            return self.returned[0][1]
+        return self.ready[0] if self.ready else None
+
+    def take(self) -> Entry:
+        """Remove and return the head; there must be one."""
+        return heappop(self.returned)[1] if self.returned else self.ready.popleft()
+
+    def put_back(self, entry: Entry, place: Place) -> None:
+        """Make ``entry`` ready again. What came back was once the head, so it precedes all that was never taken."""
+        if place is Place.TAIL:
+            self.ready.append(entry)
+            return
+        self.returns += 1
+        heappush(self.returned, (entry.serial if place is Place.ORIGINAL else self.returns, entry))
+
+    def retain(self, keep: Callable[[Entry], bool]) -> list[Entry]:
+        """Take out, and return in order, what ``keep`` says no to; the places of the rest stay."""
+        gone = [entry for entry in self if not keep(entry)]
+        if gone:
+            self.returned = [item for item in self.returned if keep(item[1])]
+            heapify(self.returned)
+            self.ready = deque(entry for entry in self.ready if keep(entry))
+        return gone
+
+    @property
+    def nack_place(self) -> Place:
+        return self.type.nack if self.options.delivery_limit is None else self.type.nack_limited
+
+
+def _first(item: tuple[int, Entry]) -> int:
+    return item[0]

@@ -1,0 +1,280 @@
+"""The simulated broker as a thing that runs: the pure state machine, the loop's time, connections, and their faults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from typing import TYPE_CHECKING
+
+from factflow_infra.errors import QueueConnectionError
+from factflow_infra_testing.broker.events import FAULT, BrokerEvent
+from factflow_infra_testing.broker.faults import (
+    ACK_LOST,
+    BROKER_RESTART,
+    CONFIRM_DELAYED,
+    CONFIRM_LOST,
+    CONSUMER_PAUSED,
+    DELAYS,
+    DELIVERY_DELAYED,
+    HALF_OPEN,
+    PUBLISH_LOST,
+    PUBLISH_REFUSED,
+    RESET,
+    FaultPoints,
+)
+from factflow_infra_testing.broker.link import LATENCY, Link
+from factflow_infra_testing.broker.model import Broker
+from factflow_infra_testing.broker.outcomes import Outcome
+from factflow_infra_testing.broker.profiles import profile_named
+from factflow_infra_testing.search.decisions import PlannedDecisions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from factflow_infra_testing.broker.entries import Delivery, Message
+    from factflow_infra_testing.broker.link import LinkConsumer, Publish
+    from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.search.decisions import Decisions
+
+_SLOWER_END = 1.5
+"""How many heartbeats the end that notices a silent connection last takes."""
+
+
+class SimulatedBroker:
+    """A broker of ``profile`` (a name or a row) on ``loop``, by default the running one.
+
+    ``decisions`` say which faults happen; without them none does. ``downtime``: seconds that a restart takes, in which
+    connections are refused. All times are the loop's.
+    """
+
+    def __init__(
+        self,
+        profile: str | Profile = "rabbitmq-quorum",
+        decisions: Decisions | None = None,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        downtime: float = 2.0,
+    ) -> None:
+        self.loop = asyncio.get_running_loop() if loop is None else loop
+        decisions = PlannedDecisions() if decisions is None else decisions
+        self.profile = profile_named(profile)
+        self.broker = Broker(self.profile, decisions)
+        self.context = contextvars.copy_context()  # the broker's own events outlive the client that caused them
+        self.heartbeat = self.profile.heartbeat
+        self.downtime = downtime
+        self.up_at = 0.0
+        self.last_activity = self.loop.time()
+        self.dirty: deque[Link] = deque()
+        self._faults = FaultPoints(decisions)
+        self._links: dict[Link, None] = {}
+        self._observers: list[Callable[[BrokerEvent], None]] = []
+        self._alarm: asyncio.TimerHandle | None = None
+        self._flushing = False
+
+    # --- for clients ------------------------------------------------------------------------------------------------
+
+    async def connect(self, client: str, on_lost: Callable[[Exception | None], None], *, exposed: bool = False) -> Link:
+        """A connection of ``client``. Raises ``QueueConnectionError`` while the broker is down."""
+        await asyncio.sleep(2 * LATENCY)
+        if self.loop.time() < self.up_at:
+            if exposed:
+                raise QueueConnectionError("The broker refused the connection: it is not running.")
+            await asyncio.sleep(self.up_at - self.loop.time())
+        link = Link(self, client, exposed=exposed, on_lost=on_lost)
+        self._links[link] = None
+        return link
+
+    # --- for simulations and tests ----------------------------------------------------------------------------------
+
+    def observe(self, callback: Callable[[BrokerEvent], None]) -> None:
+        """Have ``callback`` called with everything that the broker truly does, as it happens."""
+        self._observers.append(callback)
+        self.broker.observer = self._tell
+
+    def restart(self, *, crash: bool = False, spare_laboratory: bool = False) -> None:
+        """Restart the broker now; it is back after ``downtime``. Faults pass the test's own connections by."""
+        self.advance()
+        for link in list(self._links):
+            if link.exposed or not spare_laboratory:
+                link.reset("the broker went down")
+        self.broker.restart(crash=crash, spare_laboratory=spare_laboratory)
+        self.up_at = self.loop.time() + self.downtime
+        self.flush()
+
+    def disconnect(self, client: str) -> None:
+        """Reset every connection of ``client``; it notices, and may connect again."""
+        self.advance()
+        for link in list(self._links):
+            if link.client == client:
+                link.reset("connection reset by peer")
+        self.flush()
+
+    def drop_client(self, client: str, *, silent: bool = False) -> None:
+        """The process ``client`` died. Its connections are reset, or only fall ``silent`` until heartbeats are missed."""
+        for link in list(self._links):
+            if link.client == client:
+                link.kill(silent=silent)
+
+    def stall_client(self, client: str, seconds: float) -> None:
+        """The process ``client`` stands still for ``seconds``; past its heartbeat the broker gives its connections up."""
+        for link in list(self._links):
+            if link.client == client and seconds > self.heartbeat:
+                link.fall_silent(broker_after=self.heartbeat, client_after=seconds, keep_sent=True)
+
+    def enqueue(self, queue: str, message: Message) -> None:
+        """Put a message into a queue (declared if need be) past all providers, for instance one that none can decode."""
+        self.advance()
+        self.broker.declare_queue(queue)
+        self.broker.publish("", queue, message)
+        self.flush()
+
+    def pending(self) -> list[str]:
+        """What is still to happen, a line each: held by a queue with a live consumer, or on its way. Empty when idle."""
+        queues = self.broker.queues
+        told = [line for link in self._links if (line := link.pending)]
+        told += [
+            f"{queue.label}: {len(queue) + queue.unacked} messages for a live consumer"
+            for queue in queues.values()
+            if queue.consumers and len(queue) + queue.unacked
+        ]
+        told += [
+            f"{exchange or queues[key].label}: message {message.key!r} is due at {due:.3f} s"
+            for due, exchange, key, message in self.broker.scheduled
+            if exchange or (key in queues and queues[key].consumers)
+        ]
+        return told
+
+    def idle(self) -> bool:
+        """Whether nothing is ``pending``."""
+        return not self.pending()
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def touch(self) -> float:
+        """Now; something moved."""
+        self.last_activity = now = self.loop.time()
+        return now
+
+    def advance(self) -> float:
+        """Bring the state machine to now, and return that."""
+        self.last_activity = now = self.loop.time()
+        self.broker.advance(now)
+        return now
+
+    def flush(self) -> None:
+        """Send out what the broker's last steps gave to consumers, meeting the faults of deliveries."""
+        if self._flushing:
+            return
+        self._flushing = True
+        dirty = self.dirty
+        while dirty:
+            link = dirty.popleft()
+            outbox, link.outbox = link.outbox, []
+            if link.exposed and self._faults.at_delivery:
+                self._deliver_with_faults(link, outbox)
+            else:
+                for consumer, delivery in outbox:
+                    link.deliver(consumer, delivery)
+        self._flushing = False
+        due = self.broker.next_due()
+        alarm = self._alarm
+        if alarm is not None and alarm.when() != due:
+            alarm.cancel()
+            self._alarm = alarm = None
+        if alarm is None and due != float("inf"):
+            self._alarm = self.loop.call_at(max(due, self.up_at), self._ring, context=self.context)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.advance()
+        self.flush()
+
+    # --- what arrives, and the faults it meets ----------------------------------------------------------------------
+
+    def take_publish(self, link: Link, publish: Publish) -> None:
+        """A publish arrives at the broker."""
+        label = publish.place.label
+        kind, choice = "", 0
+        if link.exposed and self._faults.at_publish:
+            kind, choice = self._faults.ask(self._faults.at_publish, label)
+            if choice:
+                self._note_fault(kind, label, link, publish.message.key)
+        if kind == PUBLISH_LOST:
+            link.reset("connection reset by peer")
+            return
+        outcome = Outcome.REFUSED if kind == PUBLISH_REFUSED else self._apply(link, publish)
+        if kind == CONFIRM_LOST:
+            link.reset("connection reset by peer")
+        elif kind == BROKER_RESTART:
+            self._restart_by_fault(choice)
+        elif kind == CONFIRM_DELAYED:
+            self.loop.call_later(DELAYS[choice], link.confirm, publish, outcome, context=self.context)
+        else:
+            link.confirm(publish, outcome)
+
+    def _apply(self, link: Link, publish: Publish) -> Outcome:
+        place = publish.place
+        broker = self.broker
+        if place.durable:
+            place.declare(broker, link.connection)
+        if publish.delay > 0:
+            broker.schedule(
+                broker.now + publish.delay, "" if place.queue else place.exchange, place.queue, publish.message
+            )
+            return Outcome.ROUTED
+        if place.queue:
+            return broker.publish("", place.queue, publish.message)
+        return broker.publish(place.exchange, "", publish.message)
+
+    def take_ack(self, link: Link, delivery: Delivery) -> None:
+        """An ack arrives at the broker, or its connection is lost just before."""
+        if link.exposed and self._faults.at_ack:
+            label = delivery.queue.label
+            if self._faults.ask(self._faults.at_ack, label)[1]:
+                self._note_fault(ACK_LOST, label, link, delivery.entry.message.key)
+                link.reset("connection reset by peer")
+                return
+        self.broker.ack(delivery)
+
+    def _deliver_with_faults(self, link: Link, outbox: list[tuple[LinkConsumer, Delivery]]) -> None:
+        for consumer, delivery in outbox:
+            if not link.server_open or link.cut:
+                return  # what the broker still meant to send went back to its queue with the rest
+            label = delivery.queue.label
+            kind, choice = self._faults.ask(self._faults.at_delivery, label)
+            if not choice:
+                link.deliver(consumer, delivery)
+                continue
+            self._note_fault(kind, label, link, delivery.entry.message.key)
+            if kind == DELIVERY_DELAYED:
+                link.delay_down(DELAYS[choice])
+                link.deliver(consumer, delivery)
+            elif kind == RESET:
+                if choice == 2:
+                    link.deliver(consumer, delivery)
+                link.reset("connection reset by peer")
+            elif kind == CONSUMER_PAUSED:
+                link.deliver(consumer, delivery)
+                link.fall_silent(broker_after=self.heartbeat, client_after=_SLOWER_END * self.heartbeat)
+            elif kind == HALF_OPEN:
+                first, last = self.heartbeat, _SLOWER_END * self.heartbeat
+                by_broker, by_client = (first, last) if choice == 1 else (last, first)
+                link.fall_silent(broker_after=by_broker, client_after=by_client)
+            else:
+                self._restart_by_fault(choice)
+
+    def _restart_by_fault(self, choice: int) -> None:
+        self.restart(crash=choice == 2, spare_laboratory=True)
+
+    def _note_fault(self, kind: str, label: str, link: Link, key: str) -> None:
+        if self._observers:
+            self._tell(BrokerEvent(self.loop.time(), FAULT, label, key, 0, client=link.client, reason=kind))
+
+    def _tell(self, event: BrokerEvent) -> None:
+        for observer in self._observers:
+            observer(event)
+
+    def forget(self, link: Link) -> None:
+        """Both ends of a connection are done with it."""
+        self._links.pop(link, None)
