@@ -1,0 +1,106 @@
+"""The history of a run as rows: virtual time down, one column a process, faults across. Shared by text and HTML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from factflow_infra_testing.history.operations import Operation
+
+MARKED: Final = frozenset({"fault", "kill", "pause", "terminate", "power-loss", "clock-jump"})
+"""Kinds of operation that are faults, or their direct effect."""
+
+_LONG_KEY: Final = 12
+_SHORT_KEY: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the text timeline: a cell in the column of ``process``, or, where ``skipped``, a gap."""
+
+    time: float
+    process: str
+    cell: str
+    marked: bool
+    skipped: int = 0
+
+
+class Names:
+    """Short forms of long message ids, unambiguous among those of one history. Object keys stay as they are."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        keys = {op.key for op in operations if len(op.key) > _LONG_KEY and "/" not in op.key}
+        self._short: dict[str, str] = {}
+        for length in range(_SHORT_KEY, max(map(len, keys), default=0) + 1):
+            taken: dict[str, list[str]] = {}
+            for key in keys - self._short.keys():
+                taken.setdefault(key[:length], []).append(key)
+            self._short.update({owners[0]: short for short, owners in taken.items() if len(owners) == 1})
+
+    def short(self, key: str) -> str:
+        return self._short.get(key, key)
+
+
+def processes_of(operations: Sequence[Operation]) -> list[str]:
+    """The columns: in order of first appearance."""
+    return list(dict.fromkeys(op.process for op in operations))
+
+
+def is_marked(operation: Operation) -> bool:
+    return operation.kind in MARKED
+
+
+def describe(operation: Operation, names: Names) -> str:
+    """One operation in a line, without its time: what, on what, and how it ended."""
+    named = operation.kind == "fault" and operation.detail
+    parts = [operation.detail if named else operation.kind]
+    if operation.target and operation.target != operation.process:
+        parts.append(operation.target)
+    if operation.key:
+        parts.append(names.short(operation.key))
+    text = " ".join(parts)
+    lasting = operation.completed is None or operation.completed > operation.invoked
+    if operation.completed is None:
+        return f"{text} -> never ended" if not is_marked(operation) else text
+    detail = f" ({operation.detail})" if operation.detail and not named else ""
+    if not lasting and operation.outcome in {"ok", ""}:
+        return text + detail
+    after = f" after {_seconds(operation.completed - operation.invoked)}" if lasting else ""
+    return f"{text} -> {operation.outcome or 'ended'}{after}{detail}"
+
+
+def rows(operations: Sequence[Operation], *, limit: int) -> list[Row]:
+    """All operations, or ``limit`` of them: the first, the last and what is near a fault, with the gaps stated."""
+    names = Names(operations)
+    keep = _selected(operations, limit)
+    result: list[Row] = []
+    skipped = 0
+    for index, op in enumerate(operations):
+        if index not in keep:
+            skipped += 1
+            continue
+        if skipped:
+            result.append(Row(op.invoked, "", "", marked=False, skipped=skipped))
+            skipped = 0
+        result.append(Row(op.invoked, op.process, describe(op, names), is_marked(op)))
+    if skipped:
+        result.append(Row(operations[-1].invoked, "", "", marked=False, skipped=skipped))
+    return result
+
+
+def _selected(operations: Sequence[Operation], limit: int) -> set[int]:
+    count = len(operations)
+    if count <= limit:
+        return set(range(count))
+    faults = [index for index, op in enumerate(operations) if is_marked(op)]
+    # Ranked by distance to what matters: the faults first, then their neighbours, the start and the end.
+    anchors = [*faults, 0, count - 1]
+    ranked = sorted(range(count), key=lambda index: (min(abs(index - anchor) for anchor in anchors), index))
+    return set(ranked[:limit])
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 0.001 else "<1 ms"
