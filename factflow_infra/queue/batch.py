@@ -14,7 +14,7 @@ from factflow_infra.queue.settling import deliveries
 from factflow_infra.queue.timestamps import utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
     from types import TracebackType
     from typing import Self
 
@@ -237,9 +237,9 @@ class BatchSubscription:
     def _running(self) -> list[asyncio.Task[Any]]:
         return list(self._settling)
 
-    async def _stop_taking(self) -> None:
+    def _stop_taking(self) -> Coroutine[Any, Any, None]:
         self._wake()
-        await self._intake.stop_taking()
+        return self._intake.stop_taking()
 
     async def _end(self) -> None:
         self._on_closed(self)

@@ -49,8 +49,8 @@ class Deadline:
 class Closer:
     """Closes one subscription.
 
-    ``running`` gives the tasks that are to finish; ``stop_taking`` and ``end`` are the first and the last step. What does
-    not end within ``grace`` seconds of being cancelled is abandoned.
+    ``running`` gives the tasks that are to finish; ``stop_taking``, which works at once and returns
+    what is to be awaited, and ``end`` are the first and the last step. What does not end within ``grace`` seconds of being cancelled is abandoned.
     """
 
     def __init__(
@@ -82,7 +82,10 @@ class Closer:
         if self.task is None or self._deadline is None:
             self._deadline = Deadline(self._tasks.loop, timeout)
             self.quiet = self._tasks.loop.create_future()
-            self.task = self._tasks.start(self._close(self._deadline, self.quiet), "factflow-queue-subscription-close")
+            # What is left of it needs the broker; from here on nothing more is begun.
+            taking = self._tasks.start(self._stop_taking(), "factflow-queue-stop-taking")
+            closing = self._close(self._deadline, self.quiet, taking)
+            self.task = self._tasks.start(closing, "factflow-queue-subscription-close")
         else:
             self._deadline.shorten(timeout)
         return self.task
@@ -104,9 +107,7 @@ class Closer:
         else:
             await asyncio.shield(closing)
 
-    async def _close(self, deadline: Deadline, quiet: asyncio.Future[None]) -> None:
-        taking = self._tasks.start(self._stop_taking(), "factflow-queue-stop-taking")
-
+    async def _close(self, deadline: Deadline, quiet: asyncio.Future[None], taking: asyncio.Task[None]) -> None:
         def others() -> list[asyncio.Task[Any]]:
             return [taking, *(task for task in self.running() if task not in self._askers)]
 

@@ -7,7 +7,6 @@ The parts: ``connection`` keeps the connection, ``publishing`` sends, ``intake``
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -21,6 +20,7 @@ from factflow_infra.queue.health import SubscriptionFacts, health_of
 from factflow_infra.queue.intake import Intake
 from factflow_infra.queue.messages import (
     DEFAULT_DEAD_LETTER_QUEUE,
+    BatchItemResult,
     BatchResult,
     ErrorHandling,
     MessageStatus,
@@ -96,8 +96,16 @@ class QueueProvider:
             self._enter()  # stopped between two messages
             await self._send(address, message, 0.0)
 
-        with nullcontext() if self._connection.connected else self._publisher.expected():
-            return await publish_all(ready, send, window=self._options.batch_window)
+        if not self._connection.connected:
+            # Once for all: those that wait for a connection one by one would not set out in order.
+            try:
+                with self._publisher.expected():
+                    await self._connection.ensure()
+            except QueueStoppedError:
+                raise
+            except QueueError as error:
+                return BatchResult(tuple(BatchItemResult(message.message_id, error=error) for message in ready))
+        return await publish_all(ready, send, window=self._options.batch_window)
 
     async def _send(self, address: Address, message: QueueMessage, delay: float) -> None:
         if self._connection.connected:
@@ -187,10 +195,11 @@ class QueueProvider:
             name = f"unnamed-{uuid4().hex}" if subscription is None else subscription
             address = Address(target, name, durable=subscription is not None)
         self._transport.check(address, None, delay=error_handling.retry_delay_seconds)
-        dead_letters = self._address(error_handling.dead_letter_queue or DEFAULT_DEAD_LETTER_QUEUE)
+        target_name = error_handling.dead_letter_queue
+        dead_letters = self._address(DEFAULT_DEAD_LETTER_QUEUE if target_name is None else target_name)
         if dead_letters.destination.kind is DestinationKind.TOPIC:
             raise InvalidDestinationError(
-                f"dead_letter_queue must be a queue, got the topic {error_handling.dead_letter_queue!r}:"
+                f"dead_letter_queue must be a queue, got the topic {target_name!r}:"
                 " a topic without subscriptions drops what it gets"
             )
         self._transport.check(dead_letters, None, delay=0.0)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from factflow_infra.errors import QueueConnectionError, QueueError, SubscriptionClosedError
 from factflow_infra.queue.backoff import Backoff
 from factflow_infra.queue.messages import SubscriptionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from factflow_infra.queue.options import EngineOptions
     from factflow_infra.queue.tasks import Tasks
@@ -263,35 +263,43 @@ class Intake:
                 self.broken(session, error)
 
     async def pause(self) -> None:
-        if self._closed:
-            raise SubscriptionClosedError(f"the subscription of {self.address.destination.text!r} is closed")
+        """Take no more until ``resume``; what was not begun goes back."""
+        self._refuse_closed()
         self._paused = True
-        await self._stop_taking()
+        await self._stop_sessions()
 
     def resume(self) -> None:
-        if self._closed:
-            raise SubscriptionClosedError(f"the subscription of {self.address.destination.text!r} is closed")
+        self._refuse_closed()
         self._paused = False
         self.revive()
 
-    async def _stop_taking(self) -> None:
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise SubscriptionClosedError(f"the subscription of {self.address.destination.text!r} is closed")
+
+    def stop_taking(self) -> Coroutine[Any, Any, None]:
+        """Take no more, for good, from this moment on; await the rest: telling the broker, and giving back."""
+        self._closed = True
+        return self._stop_sessions()
+
+    def _stop_sessions(self) -> Coroutine[Any, Any, None]:
         if self._reviving is not None:
             self._reviving.cancel()
             self._reviving = None
-        for session in list(self._sessions):
+        stopped: list[tuple[Session, list[Item]]] = []
+        for session in self._sessions:
             if session.taking:
                 session.taking = False
-                items = self.sink.withdraw(session)
-                if session.consumer is not None:
-                    await session.consumer.cancel()
-                    await self.release(items)
-                    if not session.held and session.alive:
-                        await self._close_session(session)
+                stopped.append((session, self.sink.withdraw(session)))
+        return self._give_back_of(stopped)
 
-    async def stop_taking(self) -> None:
-        """Take no more, for good."""
-        self._closed = True
-        await self._stop_taking()
+    async def _give_back_of(self, stopped: Sequence[tuple[Session, list[Item]]]) -> None:
+        for session, items in stopped:
+            if session.consumer is not None:
+                await session.consumer.cancel()
+                await self.release(items)
+                if not session.held and session.alive:
+                    await self._close_session(session)
 
     async def close(self) -> None:
         """End every session: what is unsettled goes back to the broker."""

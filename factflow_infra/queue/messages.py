@@ -89,7 +89,8 @@ class QueueMessage:
             _check_text("ordering_key", self.ordering_key, empty=False)
         if not isinstance(cast("object", self.timestamp), datetime) or self.timestamp.utcoffset() is None:
             raise InvalidMessageError(f"timestamp must be a datetime with a time zone, got {self.timestamp!r}")
-        object.__setattr__(self, "headers", _checked_headers(self.headers))
+        if self.headers is not _NO_HEADERS:
+            _set_headers(self, _checked_headers(self.headers))
 
     @classmethod
     def from_json(

@@ -18,7 +18,7 @@ from factflow_infra.queue.timestamps import utc_now
 from factflow_infra.queue.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
     from typing import Self
 
@@ -302,10 +302,10 @@ class HandlerSubscription:
     def _running(self) -> list[asyncio.Task[Any]]:
         return [*(worker.task for worker in self._workers if worker.task is not None), *self._settling]
 
-    async def _stop_taking(self) -> None:
+    def _stop_taking(self) -> Coroutine[Any, Any, None]:
         while self._idle:
             self._wake()
-        await self._intake.stop_taking()
+        return self._intake.stop_taking()
 
     async def _end(self) -> None:
         self._over = True

@@ -93,7 +93,9 @@ async def test_retries_exhausted_reject_and_undecodable_go_to_the_dead_letter_qu
     assert dead["bad"].message.headers["k"] == "v"
 
 
-@pytest.mark.parametrize("error", [PublishRefusedError("full"), PublishUnconfirmedError("?"), QueueConnectionError("x")])
+@pytest.mark.parametrize(
+    "error", [PublishRefusedError("full"), PublishUnconfirmedError("?"), QueueConnectionError("x")]
+)
 async def test_never_an_ack_without_a_confirmed_copy(error):
     transport = FakeTransport()
     failures = [error] * 3
@@ -132,7 +134,9 @@ async def test_a_wrong_verdict_is_a_failed_handling(verdict):
         await provider.publish("q", message("a"))
         await until(lambda: transport.count("acked", "a"))
     [dead] = transport.waiting("dlq")
-    assert "which is no verdict; return ACK, RETRY, REJECT or None" in dead.message.headers["factflow-dead-letter-error"]
+    assert (
+        "which is no verdict; return ACK, RETRY, REJECT or None" in dead.message.headers["factflow-dead-letter-error"]
+    )
 
 
 async def test_a_handler_that_is_no_coroutine_function_fails_clearly():
