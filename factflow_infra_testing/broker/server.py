@@ -256,7 +256,7 @@ class SimulatedBroker:
                 link.reset("connection reset by peer")
             elif kind == CONSUMER_PAUSED:
                 link.deliver(consumer, delivery)
-                link.fall_silent(broker_after=self.heartbeat, client_after=_SLOWER_END * self.heartbeat)
+                link.fall_silent(broker_after=self.heartbeat, client_after=_SLOWER_END * self.heartbeat, keep_sent=True)
             elif kind == HALF_OPEN:
                 first, last = self.heartbeat, _SLOWER_END * self.heartbeat
                 by_broker, by_client = (first, last) if choice == 1 else (last, first)

@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from factflow_infra.errors import QueueConnectionError
+from factflow_infra.queue.destinations import QUEUE_PREFIX, TOPIC_PREFIX
 from factflow_infra.queue.messages import DEAD_LETTER_HEADER_PREFIX, QueueMessage
 from factflow_infra.queue.transport import Envelope
 from factflow_infra_testing.broker.addresses import place_of
@@ -17,7 +18,7 @@ from factflow_infra_testing.broker.entries import Message
 from factflow_infra_testing.broker.link import LinkConsumer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from factflow_infra.queue.transport import Address, Delivery
     from factflow_infra_testing.broker.addresses import Place
@@ -29,6 +30,7 @@ GOODBYE_SECONDS: Final = 5.0
 """How long ``close`` waits for the broker's answer."""
 
 _SOURCE_HEADER: Final = DEAD_LETTER_HEADER_PREFIX + "source"
+_SUBSCRIPTION_HEADER: Final = DEAD_LETTER_HEADER_PREFIX + "subscription"
 
 
 class SimulatedDelivery:
@@ -123,7 +125,7 @@ class SimulatedTransport:
             envelope,
             size=len(content.body),
             client=self._client,
-            source=headers.get(_SOURCE_HEADER, "") if headers else "",
+            source=_source_of(headers) if headers else "",
             laboratory=not self._exposed,
         )
         await link.publish(place, message, delay)
@@ -150,6 +152,12 @@ class SimulatedTransport:
             _abandon(link, consumer)
             raise
         return SimulatedConsumer(link, consumer)
+
+
+def _source_of(headers: Mapping[str, str]) -> str:
+    """The label of the queue that a dead-lettered copy came from; empty for any other message."""
+    source = headers.get(_SOURCE_HEADER, "").removeprefix(QUEUE_PREFIX)
+    return f"{source}#{headers.get(_SUBSCRIPTION_HEADER, '')}" if source.startswith(TOPIC_PREFIX) else source
 
 
 def _abandon(link: Link, consumer: LinkConsumer) -> None:

@@ -113,7 +113,8 @@ def test_what_a_lost_session_held_comes_back_in_order(row, expected, connection)
 
 
 @pytest.mark.parametrize(
-    ("row", "expected"), [(CLASSIC, "1R 2R 3R 4R 5"), (QUORUM, "3Rc1 4Rc1 1Rc1 2Rc1 5"), (LIMITED, "3Rc1 4Rc1 1Rc1 2Rc1 5")]
+    ("row", "expected"),
+    [(CLASSIC, "1R 2R 3R 4R 5"), (QUORUM, "3Rc1 4Rc1 1Rc1 2Rc1 5"), (LIMITED, "3Rc1 4Rc1 1Rc1 2Rc1 5")],
 )
 def test_order_among_what_two_sessions_gave_back(row, expected):
     bench = Bench(row)
@@ -170,9 +171,7 @@ def test_consumers_take_turns_up_to_their_prefetch(row, limits, published, acks,
     assert " ".join(bench.seen) == expected
 
 
-@pytest.mark.parametrize(
-    ("row", "expected"), [(CLASSIC, "A1 B1R"), (QUORUM, "A1 B1Rc1"), (LIMITED, "A1 B1Rc1")]
-)
+@pytest.mark.parametrize(("row", "expected"), [(CLASSIC, "A1 B1R"), (QUORUM, "A1 B1Rc1"), (LIMITED, "A1 B1Rc1")])
 def test_a_nacked_message_goes_to_the_next_in_turn(row, expected):
     bench = Bench(row)
     _, got = bench.consume("A", limit=1)
@@ -352,16 +351,19 @@ def test_deleting_a_queue_ends_its_consumers():
 @pytest.mark.parametrize(
     ("request_", "code"),
     [
-        (lambda b, s: b.broker.queue("nope"), RefusalCode.NOT_FOUND),
-        (lambda b, s: b.broker.publish("nope", "", Message("1", None)), RefusalCode.NOT_FOUND),
+        (lambda b, _: b.broker.queue("nope"), RefusalCode.NOT_FOUND),
+        (lambda b, _: b.broker.publish("nope", "", Message("1", None)), RefusalCode.NOT_FOUND),
         (lambda b, s: b.broker.consume(s, "mine", print), RefusalCode.RESOURCE_LOCKED),
         (lambda b, s: b.broker.declare_queue("mine", owner=s.connection), RefusalCode.RESOURCE_LOCKED),
-        (lambda b, s: b.broker.declare_queue("q", durable=False), RefusalCode.PRECONDITION_FAILED),
-        (lambda b, s: b.broker.declare_queue("x", queue_type="quorum", durable=False), RefusalCode.PRECONDITION_FAILED),
-        (lambda b, s: b.broker.declare_queue("x", queue_type="quorum", owner=s.connection), RefusalCode.PRECONDITION_FAILED),
-        (lambda b, s: b.broker.declare_queue("x", queue_type="stream"), RefusalCode.PRECONDITION_FAILED),
-        (lambda b, s: b.broker.declare_exchange("e", ExchangeKind.DIRECT), RefusalCode.PRECONDITION_FAILED),
-        (lambda b, s: b.broker.declare_exchange(""), RefusalCode.ACCESS_REFUSED),
+        (lambda b, _: b.broker.declare_queue("q", durable=False), RefusalCode.PRECONDITION_FAILED),
+        (lambda b, _: b.broker.declare_queue("x", queue_type="quorum", durable=False), RefusalCode.PRECONDITION_FAILED),
+        (
+            lambda b, s: b.broker.declare_queue("x", queue_type="quorum", owner=s.connection),
+            RefusalCode.PRECONDITION_FAILED,
+        ),
+        (lambda b, _: b.broker.declare_queue("x", queue_type="stream"), RefusalCode.PRECONDITION_FAILED),
+        (lambda b, _: b.broker.declare_exchange("e", ExchangeKind.DIRECT), RefusalCode.PRECONDITION_FAILED),
+        (lambda b, _: b.broker.declare_exchange(""), RefusalCode.ACCESS_REFUSED),
     ],
 )
 def test_refusals(request_, code):
