@@ -10,6 +10,7 @@ delete  the object, the folder synced, then the sidecar: what may survive is a s
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from contextlib import suppress
@@ -23,7 +24,7 @@ from factflow_infra.errors import (
     StorageError,
     WriteUnconfirmedError,
 )
-from factflow_infra.storage.filesystem import steps, versions
+from factflow_infra.storage.filesystem import failures, steps, versions
 from factflow_infra.storage.filesystem.locks import locked
 from factflow_infra.storage.keys import SIDECAR_SUFFIX, shown
 from factflow_infra.storage.metadata import Record, utc_from_ns
@@ -125,21 +126,19 @@ class Upload:
                 self._tree.prune(self._folders, self._key)
 
     def _begin(self) -> None:
-        for attempt in range(_ATTEMPTS):
-            parent = self._tree.make(self._folders, self._key)
-            temporary = steps.unique_name()
-            try:
-                self._file = steps.create_file(parent, temporary)
-            except FileNotFoundError:  # a delete removed the folder, empty until now, under our hands
-                steps.close(parent)
-                if attempt == _ATTEMPTS - 1:
+        for _ in range(_ATTEMPTS):
+            # A delete may remove a folder, empty until now, under our hands: then everything starts again from the root.
+            with suppress(FileNotFoundError):
+                parent = self._tree.make(self._folders, self._key)
+                temporary = steps.unique_name()
+                try:
+                    self._file = steps.create_file(parent, temporary)
+                except BaseException:
+                    steps.close(parent)
                     raise
-            except BaseException:
-                steps.close(parent)
-                raise
-            else:
                 self._parent, self._temporary = parent, temporary
                 return
+        raise BlockingIOError(errno.EBUSY, "its folder is removed as often as it is made")
 
     def _standing(self, terms: Terms) -> Record | None:
         """The record of the object that stands, checked against the terms."""
@@ -239,12 +238,23 @@ def delete(tree: Tree, key: str, if_match: str | None, abandoned: threading.Even
         if parent is None:
             check_match(key, if_match, None)
             return
-        with versions.opened(parent, name, key) as version:
-            if version is None or if_match is not None:
+        there = _is_there(parent, name, key)
+        if if_match is not None:
+            with versions.opened(parent, name, key) as version:
                 check_match(key, if_match, None if version is None else version.record())
-        _remove(parent, name, key, there=version is not None)
+        _remove(parent, name, key, there=there)
     with suppress(OSError, StorageError):
         tree.prune(folders, key)
+
+
+def _is_there(parent: int, name: str, key: str) -> bool:
+    try:
+        found = steps.status_at(parent, name)
+    except FileNotFoundError:
+        return False
+    if steps.is_regular(found) or steps.is_directory(found):
+        return steps.is_regular(found)
+    raise failures.link_refused(key)
 
 
 def _remove(parent: int, name: str, key: str, *, there: bool) -> None:

@@ -85,7 +85,7 @@ class Walk:
             last = names[-1]
 
     def _round(self, folder: str, last: str) -> list[str]:
-        with self._tree.opened(folder.split("/")[:-1], folder) as opened:
+        with self._tree.opened(folder.split("/")[:-1], folder, refuse_links=False) as opened:
             if opened is None:  # removed meanwhile
                 return []
             return heapq.nsmallest(ROUND, (path for path in self._paths(opened, folder) if path > last))

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 MAX_NAME_BYTES = 255
 _REMEMBERED = 64
-_ATTEMPTS = 100
 
 
 def check_names(key: str) -> None:
@@ -92,8 +91,11 @@ class Tree:
             steps.close(descriptor)
 
     @contextmanager
-    def opened(self, folders: list[str], key: str) -> Generator[int | None, None, None]:
-        """The folder at ``folders`` open, or ``None`` where there is none (a file in its place counts as none)."""
+    def opened(self, folders: list[str], key: str, *, refuse_links: bool = True) -> Generator[int | None, None, None]:
+        """The folder at ``folders`` open, or ``None`` where there is none: a file in its place counts as none.
+
+        A link in its place is an error, for the sake of its message, or counts as none too: it is never followed.
+        """
         with self.opened_root() as root:
             current = root
             try:
@@ -106,7 +108,8 @@ class Tree:
                     except OSError as error:
                         if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
                             raise
-                        _refuse_link(current, name, key)
+                        if refuse_links:
+                            _refuse_link(current, name, key)
                         yield None
                         return
                     if current != root:
@@ -118,7 +121,10 @@ class Tree:
                     steps.close(current)
 
     def make(self, folders: list[str], key: str) -> int:
-        """The folder at ``folders``, open, made durably where it or one above it was missing. The caller closes it."""
+        """The folder at ``folders``, open, made durably where it or one above it was missing. The caller closes it.
+
+        ``FileNotFoundError`` if one of them was removed meanwhile.
+        """
         try:
             current = steps.open_root(self.root)
         except OSError as error:
@@ -139,21 +145,21 @@ class Tree:
         return current
 
     def _make_one(self, parent: int, name: str, key: str) -> int:
-        for _ in range(_ATTEMPTS):
+        try:
             try:
                 return steps.open_directory(parent, name)
             except FileNotFoundError:
                 with suppress(FileExistsError):
                     steps.make_directory(parent, name)
-            except OSError as error:
-                if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
-                    raise
-                _refuse_link(parent, name, key)
-                raise KeyConflictError(
-                    f"cannot write {shown(key)}: the object at its segment {shown(name)} is in the way; on a filesystem "
-                    "a key cannot be both an object and the folder of others"
-                ) from error
-        raise BlockingIOError(errno.EBUSY, f"the folder {name!r} is removed as often as it is made")
+                return steps.open_directory(parent, name)
+        except OSError as error:
+            if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+                raise
+            _refuse_link(parent, name, key)
+            raise KeyConflictError(
+                f"cannot write {shown(key)}: the object at its segment {shown(name)} is in the way; on a filesystem "
+                "a key cannot be both an object and the folder of others"
+            ) from error
 
     def _make_durable(self, parent: int, child: int) -> None:
         found = steps.status(child)

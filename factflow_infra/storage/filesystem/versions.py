@@ -3,8 +3,9 @@
 Two files cannot be replaced in one step. So the sidecar is replaced first, by one that holds *two* records, of the version
 that is about to come and of the one that still stands; renaming the object is then the one step at which both switch.
 A reader opens the object, then reads the sidecar, and takes the record that names the file it has open: by inode, which no
-other version can have while the file is open. Where no record does (two writes came between, or the tree was restored from
-a backup and has new inodes) it looks again, and what is then still unknown is decided by modification time and checksum.
+other version can have while the file is open (size and modification time must fit too: a file that another tool put here
+may have been given a free inode). Where no record does (two writes came between, or the tree was restored from a backup and
+has new inodes) it looks again, and what is then still unknown is decided by modification time and checksum.
 
 - No sidecar: an object that another tool put there. Its metadata is ``{}``, its checksum is computed.
 - A sidecar without an object: no object (a delete, or a first write, that a crash cut short).
@@ -146,11 +147,12 @@ def _look(parent: int, name: str, key: str) -> Version | None:
                     return Version(key, descriptor, found, (), None, foreign=True)
                 continue
             records = decode(raw)
-            own = next((one for one in records if (one.inode, one.size) == (found.st_ino, found.st_size)), None)
+            same = (found.st_size, found.st_mtime_ns)
+            alike = [one for one in records if (one.size, one.mtime_ns) == same]
+            own = next((one for one in alike if one.inode == found.st_ino), None)
             seen = (found.st_ino, found.st_mtime_ns, raw)
             if own is None and seen == before:  # nobody is writing: these files lie here as they are
-                same = (found.st_mtime_ns, found.st_size)
-                own = next((one for one in records if (one.mtime_ns, one.size) == same), None)
+                own = next(iter(alike), None)
             if own is not None or seen == before:
                 keep = True
                 return Version(key, descriptor, found, records, own, foreign=False)
