@@ -19,7 +19,8 @@ class BrokerEvent:
     """One thing that the broker did.
 
     ``kind``: ``accepted`` (an entry was made in a queue), ``delivered``, ``acked``, ``requeued``, ``dropped``,
-    ``dead-lettered`` (both with ``reason``), or ``fault`` (``reason`` is its kind; no entry). ``time`` in seconds;
+    ``dead-lettered`` (both with ``reason``), or ``fault`` (``reason`` is its
+    kind; ``entry`` 0 where it is not about one). ``time`` in seconds;
     ``queue`` is the queue's label; ``key`` the message id; ``entry`` the serial number of this copy in this queue;
     ``client`` who holds, settled or published it; ``count`` the delivery count as the broker reports it, ``None`` where
     it reports none; ``source`` the destination that a dead-lettered copy came from, else empty.

@@ -20,6 +20,7 @@ from factflow_infra_testing.broker.events import (
     DEAD_LETTERED,
     DELIVERED,
     DROPPED,
+    FAULT,
     REQUEUED,
     BrokerEvent,
 )
@@ -236,7 +237,7 @@ class Broker(Topology):
         rotation = queue.rotation
         while rotation and (queue.returned or queue.ready):
             if self._reorders and len(rotation) > 1:
-                rotation.rotate(-self._decisions.pick(min(len(rotation), _WIDEST_REORDER), REORDER, queue.label))
+                self._shuffle(queue)
             consumer = rotation.popleft()
             consumer.waiting = False
             if not consumer.has_credit():  # its session's other consumers used up the common limit
@@ -246,6 +247,15 @@ class Broker(Topology):
             consumer.deliver(delivery)
             if self._duplicates:
                 self._send_again(delivery)
+
+    def _shuffle(self, queue: Queue) -> None:
+        """The fault ``reorder``: another consumer's turn is now. Whose turn it is, no broker promises to its clients."""
+        skipped = self._decisions.pick(min(len(queue.rotation), _WIDEST_REORDER), REORDER, queue.label)
+        if skipped:
+            queue.rotation.rotate(-skipped)
+            head = queue.head()
+            if head is not None:
+                self._event(FAULT, queue, head, reason=REORDER)
 
     def _hand_over(self, queue: Queue, session: Session, consumer: Consumer | None, *, auto_ack: bool) -> Delivery:
         entry = queue.take()
@@ -275,6 +285,7 @@ class Broker(Topology):
         if not message.laboratory or delivery.entry.returns or delivery.session.connection.laboratory:
             return
         if self._decisions.pick(2, DUPLICATE, delivery.queue.label):
+            self._event(FAULT, delivery.queue, delivery.entry, reason=DUPLICATE)
             copy = message.again(laboratory=False, deaths=message.deaths, ttl=message.ttl)
             self.schedule(self.now, message.exchange, message.routing_key, copy)
 

@@ -8,6 +8,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from factflow_infra.errors import QueueConnectionError
+from factflow_infra.queue.destinations import parse_destination
+from factflow_infra.queue.transport import Address, Envelope
+from factflow_infra_testing.broker.addresses import place_of
 from factflow_infra_testing.broker.events import FAULT, BrokerEvent
 from factflow_infra_testing.broker.faults import (
     ACK_LOST,
@@ -32,6 +35,7 @@ from factflow_infra_testing.search.decisions import PlannedDecisions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from factflow_infra.queue.messages import QueueMessage
     from factflow_infra_testing.broker.entries import Delivery, Message
     from factflow_infra_testing.broker.link import LinkConsumer, Publish
     from factflow_infra_testing.broker.profiles import Profile
@@ -45,7 +49,8 @@ class SimulatedBroker:
     """A broker of ``profile`` (a name or a row) on ``loop``, by default the running one.
 
     ``decisions`` say which faults happen; without them none does. ``downtime``: seconds that a restart takes, in which
-    connections are refused. All times are the loop's.
+    connections are refused. All times are the loop's. ``broker`` is the state machine itself; ``last_activity`` is when
+    anything last moved on any line or in any queue.
     """
 
     def __init__(
@@ -128,6 +133,20 @@ class SimulatedBroker:
         self.broker.declare_queue(queue)
         self.broker.publish("", queue, message)
         self.flush()
+
+    def depth(self, destination: str, *, subscription: str | None = None) -> int:
+        """How many messages a queue holds, ready and unacked; a topic's subscription is named beside it."""
+        return self.broker.depth(_queue_name(destination, subscription))
+
+    def messages(self, destination: str, *, subscription: str | None = None) -> list[QueueMessage]:
+        """What is ready in a queue, such as a dead-letter queue, in delivery order; unacked messages are not shown."""
+        payloads = [message.payload for message in self.broker.ready(_queue_name(destination, subscription))]
+        return [payload.message for payload in payloads if isinstance(payload, Envelope)]
+
+    def purge(self, destination: str, *, subscription: str | None = None) -> int:
+        """Drop what is ready in a queue, and say how much that was."""
+        name = _queue_name(destination, subscription)
+        return self.broker.purge(name) if name in self.broker.queues else 0
 
     def pending(self) -> list[str]:
         """What is still to happen, a line each: held by a queue with a live consumer, or on its way. Empty when idle."""
@@ -278,3 +297,7 @@ class SimulatedBroker:
     def forget(self, link: Link) -> None:
         """Both ends of a connection are done with it."""
         self._links.pop(link, None)
+
+
+def _queue_name(destination: str, subscription: str | None) -> str:
+    return place_of(Address(parse_destination(destination), subscription)).queue

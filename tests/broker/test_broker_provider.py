@@ -45,7 +45,7 @@ def test_a_retry_goes_behind_and_what_is_rejected_to_the_dead_letter_queue(profi
         await asyncio.sleep(20)
         assert broker.idle()
         assert [name for name, _ in handled] == ["retry", "reject", "fine", "retry"]
-        dead = [message.payload.message for message in broker.broker.ready("dlq")]
+        dead = broker.messages("/queue/dlq")
         assert [(m.message_id, m.headers["factflow-dead-letter-reason"]) for m in dead] == [
             ("reject", "rejected"),
             ("retry", "retries-exhausted"),
@@ -77,6 +77,37 @@ def test_a_message_that_no_provider_wrote_ends_in_the_dead_letter_queue():
         await worker.stop()
 
     run(main)
+
+
+def test_inspection_takes_destinations_as_they_are_written():
+    async def main():
+        broker = SimulatedBroker()
+        provider = SimulatedQueueProvider(broker)
+        await (await provider.subscribe("/topic/news", print, subscription="audit")).close()
+        await provider.publish("/topic/news", QueueMessage(b"", message_id="1"))
+        await provider.publish("work", QueueMessage(b"", message_id="2"))
+        assert [m.message_id for m in broker.messages("/topic/news", subscription="audit")] == ["1"]
+        assert [m.message_id for m in broker.messages("/queue/work")] == ["2"]
+        assert (broker.depth("work"), broker.purge("work"), broker.depth("work")) == (1, 1, 0)
+        assert (broker.depth("nowhere"), broker.messages("nowhere"), broker.purge("nowhere")) == (0, [], 0)
+        await provider.stop()
+
+    run(main)
+
+
+@pytest.mark.asyncio
+async def test_it_runs_on_a_stock_loop_too():
+    broker = SimulatedBroker()
+    provider = SimulatedQueueProvider(broker)
+    done = asyncio.Event()
+
+    async def handler(_):
+        done.set()
+
+    async with provider:
+        await provider.subscribe("work", handler)
+        await provider.publish("work", QueueMessage(b""))
+        await asyncio.wait_for(done.wait(), 5)
 
 
 def test_bad_names_are_refused_before_anything_is_sent():
