@@ -1,0 +1,122 @@
+"""S9: nothing blocks the loop, everything can be cancelled, ``close`` waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from factflow_infra.errors import StorageClosedError
+from factflow_infra_testing.contracts.storage.capabilities import StorageCapability as Can
+from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, collected
+from factflow_infra_testing.contracts.storage.table import STORAGE_BEHAVIOURS
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+
+@STORAGE_BEHAVIOURS.add("S9", Can.REAL_LOOP)
+async def loop_runs_beside_the_calls(env: StorageEnvironment) -> None:
+    """While megabytes are written, hashed, copied and read, the loop goes on: other tasks run many times."""
+    store, beats, done = await env.provider(), 0, asyncio.Event()
+
+    async def heart() -> None:
+        nonlocal beats
+        while not done.is_set():
+            beats += 1
+            await asyncio.sleep(0.0005)
+
+    heartbeat = asyncio.ensure_future(heart())
+    await asyncio.sleep(0)
+    data = b"x" * 8_000_000
+    await store.write(env.key("x"), data)
+    during_write = beats
+    await store.copy(env.key("x"), env.key("y"))
+    assert await store.read(env.key("y")) == data
+    done.set()
+    await heartbeat
+    assert during_write > 2, "the loop stood still while an object was written"
+    assert beats > during_write, "the loop stood still while an object was copied and read"
+
+
+@STORAGE_BEHAVIOURS.add("S9")
+async def cancelled_calls_leave_the_provider_usable(env: StorageEnvironment) -> None:
+    """Every call, cancelled at each of its first steps; then everything still works, and no more is there than was."""
+    store, key = await env.provider(), env.key("x")
+    await store.write(key, b"content", {"n": 1})
+    for steps in range(4):
+        calls: list[Coroutine[object, object, object]] = [
+            store.read(key),
+            store.get(key),
+            store.stat(key),
+            store.exists(key),
+            store.list_page(env.prefix),
+            collected(store.stream(key)),
+            store.copy(key, key),
+            store.delete(env.key("nothing")),
+            env.keys(store),
+        ]
+        for call in calls:
+            task = asyncio.ensure_future(call)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await env.within_patience(task, "a cancelled call never returned")
+    got = await store.get(key)
+    assert (got.data, dict(got.info.metadata)) == (b"content", {"n": 1})
+    assert await env.keys(store) == ["x"]
+
+
+@STORAGE_BEHAVIOURS.add("S9")
+async def close_waits_for_what_is_running(env: StorageEnvironment) -> None:
+    """Writes under way when ``close`` is called are finished when it returns, or say that they are not: none is half."""
+    store, other = await env.provider(), await env.provider()
+    writes = [asyncio.ensure_future(store.write(env.key(f"x{n}"), b"y" * 100_000)) for n in range(8)]
+    await asyncio.sleep(0)
+    await env.within_patience(store.close(), "close() never returned")
+    listed = set(await env.keys(other))
+    outcomes = await env.within_patience(asyncio.gather(*writes, return_exceptions=True), "a write never returned")
+    finished = {f"x{n}" for n, outcome in enumerate(outcomes) if not isinstance(outcome, BaseException)}
+    assert all(isinstance(o, StorageClosedError) for o in outcomes if isinstance(o, BaseException)), outcomes
+    assert finished == listed == set(await env.keys(other))
+    assert finished, "close() finished none of the writes that ran"
+
+
+@STORAGE_BEHAVIOURS.add("S9")
+async def calls_after_close_raise(env: StorageEnvironment) -> None:
+    """``StorageClosedError`` from each, not retryable; closing again is no error, nor is closing what was never used."""
+    store, key = await env.provider(), env.key("x")
+    await store.write(key, b"x")
+    await store.close()
+    await store.close()
+    calls: list[Coroutine[object, object, object]] = [
+        store.write(key, b"y"),
+        store.read(key),
+        store.get(key),
+        store.stat(key),
+        store.exists(key),
+        store.delete(key),
+        store.copy(key, key),
+        store.list_page(env.prefix),
+        collected(store.stream(key)),
+        env.keys(store),
+    ]
+    for call in calls:
+        with pytest.raises(StorageClosedError) as caught:
+            await call
+        assert not caught.value.retryable
+    other = await env.provider()
+    assert await other.read(key) == b"x"
+    await (await env.provider()).close()
+
+
+@STORAGE_BEHAVIOURS.add("S9")
+async def many_calls_at_once(env: StorageEnvironment) -> None:
+    """200 at once, more than there are threads or connections: all of them end well."""
+    store = await env.provider()
+    await asyncio.gather(*(store.write(env.key(f"k{n % 20}"), str(n).encode()) for n in range(100)))
+    values = await asyncio.gather(*(store.read(env.key(f"k{n % 20}")) for n in range(100)))
+    assert all(int(value) % 20 == n % 20 for n, value in enumerate(values))

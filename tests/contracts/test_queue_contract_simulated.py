@@ -1,0 +1,18 @@
+"""The simulated provider keeps the queue contract, on both profiles of RabbitMQ."""
+
+import pytest
+
+from factflow_infra_testing.contracts import QueueContract
+from factflow_infra_testing.contracts.harnesses import SimulatedQueueHarness
+
+
+class TestClassic(QueueContract):
+    @pytest.fixture
+    def harness(self):
+        return SimulatedQueueHarness("rabbitmq-classic")
+
+
+class TestQuorum(QueueContract):
+    @pytest.fixture
+    def harness(self):
+        return SimulatedQueueHarness("rabbitmq-quorum")
