@@ -1,0 +1,428 @@
+"""The deterministic event loop: virtual time, first in first out, and guards against runs that do not end.
+
+A plain ``asyncio`` program runs on it unchanged. There is no selector: what would come from outside (bytes, thread
+results, time) comes from simulated parts that schedule callbacks here. Callbacks run in the order that asyncio documents;
+timers that are due at the very same instant run in the order they were made, unless the run's decisions permute them.
+"""
+
+# pyright: reportPrivateUsage=false, reportUnknownMemberType=false
+# ruff: noqa: SLF001 - a loop and its handles share private state, as in asyncio itself
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio import events
+from collections import deque
+from heapq import heapify, heappop, heappush
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from factflow_infra_testing.simulation.asyncgens import AsyncGenerators
+from factflow_infra_testing.simulation.clock import Clock
+from factflow_infra_testing.simulation.errors import (
+    DeadlockError,
+    GuardError,
+    LivelockError,
+    SimulationError,
+    SimulationEscapeError,
+    VirtualBudgetError,
+)
+from factflow_infra_testing.simulation.loop_surface import LoopSurface
+from factflow_infra_testing.simulation.owners import OWNER, Owner
+from factflow_infra_testing.simulation.tasks import (
+    SimulatedFuture,
+    SimulatedHandle,
+    SimulatedTask,
+    SimulatedTimer,
+    label_of,
+)
+from factflow_infra_testing.simulation.waiting import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
+    from factflow_infra_testing.search.decisions import Decisions
+    from factflow_infra_testing.simulation.trace import Trace
+
+VIRTUAL_BUDGET = 7 * 24 * 3600.0
+LIVELOCK_LIMIT = 200_000
+STILL = 1e-6
+"""Virtual seconds: a clock that moves by less within ``LIVELOCK_LIMIT`` callbacks counts as still."""
+
+TIMER_TIE = "timer-tie"
+
+
+class DeterministicLoop(LoopSurface):
+    """An event loop in virtual time.
+
+    ``on_step`` is called with the owner and the handle before each callback of an owned process; it may kill or pause
+    that owner, and the callback then does not run. Processes are killed with ``kill``, paused with ``pause``.
+    ``unhandled`` collects what asyncio would have given to its exception handler.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        decisions: Decisions | None = None,
+        virtual_budget: float = VIRTUAL_BUDGET,
+        livelock_limit: int = LIVELOCK_LIMIT,
+        trace: Trace | None = None,
+    ) -> None:
+        super().__init__()
+        self.clock = Clock() if clock is None else clock
+        self.decisions = decisions
+        self.virtual_budget = virtual_budget
+        self.livelock_limit = livelock_limit
+        self.steps = 0
+        self.unhandled: list[dict[str, Any]] = []
+        self.graveyard: list[Any] = []
+        self.dead: list[Owner] = []
+        self._ready: deque[Any] = deque()
+        self._scheduled: list[tuple[float, int, SimulatedTimer]] = []
+        self._timer_cancelled_count = 0
+        self._sequence = 0
+        self._serial = 0
+        self._still = 0
+        self._still_since = 0.0
+        self._stopping = False
+        self._thread_id: int | None = None
+        self._abort: BaseException | None = None
+        self._trace = trace
+        self._on_step: Callable[[Owner, Any], None] | None = None
+        self._paused: dict[Owner, list[Any]] = {}
+        self._ties = decisions is not None and decisions.enabled(TIMER_TIE)
+        self._generators = AsyncGenerators(self)
+        self._watched = trace is not None
+        self.clock.on_spin = self.abort
+
+    # -- what asyncio calls -------------------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        """Virtual seconds since the run began."""
+        return self.clock.now
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+        if self._closed:
+            self._check_closed()
+        handle = SimulatedHandle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+        if self._thread_id not in (None, get_ident()) and not self.runs_here():
+            error = SimulationEscapeError(
+                f"A thread outside the simulation called {label_of(callback)} into it: when such a call comes is up to"
+                " the operating system. Use loop.run_in_executor() or asyncio.to_thread() for work in threads."
+            )
+            self.abort(error)
+            raise error
+        return self.call_soon(callback, *args, context=context)
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Any:
+        if delay is None:  # pyright: ignore[reportUnnecessaryComparison] - asyncio raises TypeError here too
+            raise TypeError("delay must not be None")
+        return self.call_at(self.clock.now + delay, callback, *args, context=context)
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+        if when is None:  # pyright: ignore[reportUnnecessaryComparison] - asyncio raises TypeError here too
+            raise TypeError("when cannot be None")
+        if self._closed:
+            self._check_closed()
+        timer = SimulatedTimer(when, callback, args, self, context)
+        self._sequence += 1
+        heappush(self._scheduled, (when, self._sequence, timer))
+        return timer
+
+    def create_future(self) -> Any:
+        return SimulatedFuture(loop=self)
+
+    def create_task(self, coro: Any, *, name: object = None, context: Context | None = None, **options: Any) -> Any:
+        self._check_closed()
+        factory: Any = self._task_factory
+        if factory is not None and factory is not getattr(asyncio, "eager_task_factory", None):
+            task = factory(self, coro) if context is None else factory(self, coro, context=context)
+            if name is not None and hasattr(task, "set_name"):
+                task.set_name(name)
+            return task
+        if factory is not None:
+            options.setdefault("eager_start", True)
+        self._serial = serial = self._serial + 1
+        owner = OWNER.get() if context is None else context.get(OWNER)
+        # asyncio numbers its tasks for the whole process; a name must not depend on earlier runs.
+        label = f"Task-{serial}" if name is None else name
+        return SimulatedTask(coro, serial, owner, loop=self, name=label, context=context, **options)
+
+    def next_serial(self) -> int:
+        """The next number for whatever wants a hash that is the same in every process."""
+        self._serial += 1
+        return self._serial
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """Collect into ``unhandled`` instead of logging."""
+        self.unhandled.append({**context, "time": self.clock.now, "owner": OWNER.get()})
+
+    def _timer_handle_cancelled(self, handle: Any) -> None:
+        del handle
+        self._timer_cancelled_count += 1
+        if self._timer_cancelled_count > 100 and self._timer_cancelled_count * 2 > len(self._scheduled):
+            self._keep_timers(lambda timer: not timer._cancelled)
+            self._timer_cancelled_count = 0
+
+    def _keep_timers(self, wanted: Callable[[SimulatedTimer], bool]) -> None:
+        # In place: the running loop holds a reference to this list.
+        self._scheduled[:] = [entry for entry in self._scheduled if wanted(entry[2])]
+        heapify(self._scheduled)
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def run_forever(self) -> None:
+        self._check_closed()
+        self._check_running()
+        hooks = sys.get_asyncgen_hooks()
+        self._thread_id = get_ident()
+        self._asyncgen_hooks_on()
+        events._set_running_loop(self)
+        try:
+            self._drive()
+        finally:
+            self._stopping = False
+            self._abort = None
+            self._watch()
+            self._thread_id = None
+            events._set_running_loop(None)
+            sys.set_asyncgen_hooks(*hooks)
+
+    def _asyncgen_hooks_on(self) -> None:
+        sys.set_asyncgen_hooks(firstiter=self._generators.started, finalizer=self._generators.dropped)
+
+    def _drive(self) -> None:
+        ready = self._ready
+        popleft = ready.popleft
+        scheduled = self._scheduled
+        clock = self.clock
+        while True:
+            if scheduled and scheduled[0][0] <= clock.now:
+                self._collect_due()
+            batch = len(ready)
+            clock.reads = 0
+            self.steps += batch
+            self._still += batch
+            if self._still > self.livelock_limit:
+                self._refuse_livelock()
+            # Only what is ready now: what these callbacks schedule comes after the timers that are due, as in asyncio.
+            for _ in range(batch):
+                handle = popleft()
+                if handle._cancelled or (self._watched and not self._admit(handle)):
+                    continue
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as asyncio.Handle does
+                    self._report_callback(handle, error)
+            if self._stopping:
+                break
+            if not ready and not (scheduled and scheduled[0][0] <= clock.now):
+                self._advance()
+        if self._abort is not None:
+            raise self._abort
+
+    def _report_callback(self, handle: Any, error: BaseException) -> None:
+        label = label_of(handle._callback)
+        self.call_exception_handler({"message": f"Exception in callback {label}", "exception": error, "handle": handle})
+
+    def _collect_due(self) -> None:
+        scheduled, now, ready = self._scheduled, self.clock.now, self._ready
+        if self._ties:
+            self._collect_ties(now)
+            return
+        while scheduled and scheduled[0][0] <= now:
+            timer = heappop(scheduled)[2]
+            timer._scheduled = False
+            if timer._cancelled:
+                self._timer_cancelled_count -= 1
+            else:
+                ready.append(timer)
+
+    def _collect_ties(self, now: float) -> None:
+        assert self.decisions is not None
+        scheduled = self._scheduled
+        while scheduled and scheduled[0][0] <= now:
+            when = scheduled[0][0]
+            tied: list[SimulatedTimer] = []
+            while scheduled and scheduled[0][0] == when:
+                timer = heappop(scheduled)[2]
+                timer._scheduled = False
+                if timer._cancelled:
+                    self._timer_cancelled_count -= 1
+                else:
+                    tied.append(timer)
+            while len(tied) > 1:
+                self._ready.append(tied.pop(self.decisions.pick(len(tied), TIMER_TIE)))
+            self._ready.extend(tied)
+
+    def _advance(self) -> None:
+        """Nothing is ready: move the clock to the next timer, or find that there is none."""
+        scheduled = self._scheduled
+        while scheduled and scheduled[0][2]._cancelled:
+            heappop(scheduled)[2]._scheduled = False
+            self._timer_cancelled_count -= 1
+        if not scheduled:
+            self._refuse(
+                DeadlockError,
+                f"Nothing is left to do at {self.clock.now:.6f} virtual seconds, yet the run is not over.",
+            )
+        when = scheduled[0][0]
+        if not when <= self.virtual_budget:
+            self._refuse(
+                VirtualBudgetError,
+                f"The next timer is at {when:.6f} virtual seconds; the run may use {self.virtual_budget:g}.",
+            )
+        if when > self.clock.now:
+            self.clock.now = when
+            if when - self._still_since > STILL:
+                self._still = 0
+                self._still_since = when
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass without running anything: what ``time.sleep`` in a coroutine does to everybody."""
+        if seconds > 0:
+            self.clock.now += seconds
+            self._still = 0
+            self._still_since = self.clock.now
+            if self.clock.now > self.virtual_budget:
+                self._refuse(
+                    VirtualBudgetError, f"A blocking sleep went beyond {self.virtual_budget:g} virtual seconds."
+                )
+
+    def _refuse_livelock(self) -> NoReturn:
+        self._still = 0
+        self._refuse(
+            LivelockError,
+            f"More than {self.livelock_limit} callbacks ran while the clock stood at {self.clock.now:.6f} virtual seconds.",
+        )
+
+    def _refuse(self, kind: type[GuardError], reason: str) -> NoReturn:
+        error = kind(reason, self.report())
+        self.abort(error)  # whoever catches it, the run is over
+        raise error
+
+    def report(self) -> str:
+        """Who waits where, now."""
+        text = describe(self.pending_tasks(), [handle._callback for handle in self._ready if not handle._cancelled])
+        jobs = self._jobs.describe() if self._jobs is not None else ""
+        return f"{text}\n{jobs}" if jobs else text
+
+    def abort(self, error: BaseException) -> None:
+        """End the run as soon as the running callback returns: ``run_forever`` raises ``error``. The first one counts."""
+        if self._abort is None:
+            self._abort = error
+            self._watched = self._stopping = True
+
+    def note(self, label: str) -> None:
+        """Put ``label`` into the run's trace, if there is one."""
+        if self._trace is not None:
+            self._trace.add(self.clock.now, label)
+
+    # -- owners -------------------------------------------------------------------------------------------------------
+
+    @property
+    def on_step(self) -> Callable[[Owner, Any], None] | None:
+        """Called before each callback of an owned process. Costs nothing while it is None."""
+        return self._on_step
+
+    @on_step.setter
+    def on_step(self, hook: Callable[[Owner, Any], None] | None) -> None:
+        self._on_step = hook
+        self._watch()
+
+    def _watch(self) -> None:
+        self._watched = bool(self.dead or self._paused or self._on_step or self._trace or self._abort)
+
+    def _admit(self, handle: Any) -> bool:
+        """Whether this callback may run. Only asked while there is a reason to ask."""
+        if self._abort is not None:
+            raise self._abort
+        owner = handle._context.get(OWNER)
+        if owner is not None:
+            if not self._may_run(owner, handle):
+                return False
+            if self._on_step is not None:
+                self._on_step(owner, handle)
+                if not self._may_run(owner, handle):
+                    return False
+        if self._trace is not None:
+            self._trace.add(self.clock.now, label_of(handle._callback))
+        return True
+
+    def _may_run(self, owner: Owner, handle: Any) -> bool:
+        if not owner.alive:
+            self.graveyard.append(handle)
+            return False
+        if owner.paused:
+            self._paused[owner].append(handle)
+            return False
+        return True
+
+    def pending_tasks(self) -> list[Any]:
+        """All tasks that are not done, in the order they were made."""
+        found: list[Any] = [task for task in asyncio.all_tasks(self) if not task.done()]
+        return sorted(found, key=lambda task: getattr(task, "serial", 0))
+
+    def tasks_of(self, owner: Owner | None) -> list[Any]:
+        """The tasks of ``owner`` that are not done, in the order they were made."""
+        return [task for task in self.pending_tasks() if getattr(task, "owner", None) is owner]
+
+    def kill(self, owner: Owner, *, connections: str = "reset") -> None:
+        """End ``owner`` at once. No code of it runs any more: no ``finally``, no ``except``, no callback, no job.
+
+        Its ``connections``: ``"reset"`` (the peers see a reset after what was already sent), ``"eof"`` or ``"silent"``
+        (the peers see nothing at all). Killing the dead changes nothing.
+        """
+        if not owner.alive:
+            return
+        # Whoever holds these references decides when coroutines are collected, and collecting one runs its `finally`.
+        self.graveyard += self.tasks_of(owner)
+        self.graveyard += self._generators.of(owner)
+        self.graveyard += self._paused.pop(owner, ())
+        owner.alive = owner.paused = False
+        self.dead.append(owner)
+        self._watched = True
+        self.graveyard += [entry[2] for entry in self._scheduled if entry[2]._context.get(OWNER) is owner]
+        self._keep_timers(lambda timer: timer._context.get(OWNER) is not owner)
+        self.drop_signal_handlers(owner)
+        if self._network is not None:
+            self._network.owner_died(owner, connections)
+
+    def pause(self, owner: Owner) -> None:
+        """Stop running ``owner`` for a while, as SIGSTOP does: its timers fall due, its peers see only silence."""
+        if owner.alive and not owner.paused:
+            owner.paused = True
+            self._paused[owner] = []
+            self._watched = True
+
+    def resume(self, owner: Owner) -> None:
+        """Let a paused ``owner`` go on: everything that fell due meanwhile runs now, in the order it fell due."""
+        if owner.paused:
+            owner.paused = False
+            self._ready.extend(self._paused.pop(owner))
+            self._watch()
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    async def shutdown_asyncgens(self) -> None:
+        """Close the asynchronous generators that are still open, in the order they were started."""
+        await self._generators.shutdown()
+
+    def close(self) -> None:
+        if self.is_running():
+            raise SimulationError("Cannot close a running event loop")
+        if not self._closed:
+            self.close_surface()
+            super().close()
+            self.graveyard.clear()
+            self.unhandled = []

@@ -1,0 +1,145 @@
+"""Internals of others that the simulation leans on or replaces, each with its reason, in this one place.
+
+``INTERNALS`` are private names of the standard library that must exist with the meaning they have now; a test looks for
+each on every Python version that is run. ``PINS`` replace something in a library for the length of a session, because that
+library has no public seam for it; each says which versions it was checked with, and has a test that fails when the library
+no longer needs it, or when the replacement no longer fits.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class Internal:
+    """A private name of the standard library. ``versions`` that have it: from (inclusive), to (exclusive)."""
+
+    module: str
+    path: str
+    why: str
+    since: tuple[int, int] = (3, 11)
+    until: tuple[int, int] = (4, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """``apply`` replaces something in ``module`` of the distribution ``library`` and gives what undoes it."""
+
+    name: str
+    library: str
+    module: str
+    checked: tuple[str, ...]
+    why: str
+    apply: Callable[[Any], Callable[[], None]]
+
+
+INTERNALS = (
+    Internal("asyncio.events", "Handle._context", "whom a callback belongs to"),
+    Internal("asyncio.events", "TimerHandle._scheduled", "timers are ordered by our own queue"),
+    Internal("asyncio.base_events", "BaseEventLoop._check_running", "run_forever is our own"),
+    Internal("asyncio", "Future._loop", "a future asks its loop for its serial number"),
+    Internal("asyncio", "Task._fut_waiter", "reports say what a task waits for"),
+    Internal("asyncio", "Task._log_destroy_pending", "tasks of killed processes end without a complaint"),
+    Internal("threading", "_allocate_lock", "Condition and Event make their locks with it"),
+    Internal("threading", "_PyRLock", "the re-entrant lock that is built on _allocate_lock"),
+    Internal("threading", "_time", "time.monotonic by another name, for timeouts"),
+    Internal("queue", "time", "time.monotonic by another name, for timeouts"),
+    Internal("random", "_urandom", "SystemRandom and secrets read random bytes through it"),
+    Internal("random", "Random.seed", "a generator without a seed asks the operating system, in C"),
+    Internal("uuid", "_generate_time_safe", "uuid1 takes time and node from C code"),
+    Internal("uuid", "_last_timestamp", "uuid1 counts for the whole process"),
+    Internal("uuid", "_last_timestamp_v7", "uuid7 counts for the whole process", since=(3, 14)),
+    Internal("tempfile", "_name_sequence", "names of temporary files come from one generator for the whole process"),
+)
+
+
+def missing_internals(version: tuple[int, int]) -> list[str]:
+    """Those of ``INTERNALS`` that this interpreter lacks: something here must then be rethought."""
+    missing: list[str] = []
+    for internal in INTERNALS:
+        if not internal.since <= version < internal.until:
+            continue
+        thing: Any = importlib.import_module(internal.module)
+        try:
+            for part in internal.path.split("."):
+                thing = getattr(thing, part)
+        except AttributeError:
+            missing.append(f"{internal.module}.{internal.path}")
+    return missing
+
+
+def _anyio_threads(module: Any) -> Callable[[], None]:
+    """Anyio starts threads of its own; have it use the loop's executor inside a run."""
+    import asyncio
+    from contextvars import copy_context
+
+    from factflow_infra_testing.simulation.entropy import active_world
+
+    backend = module.AsyncIOBackend
+    own = cast("dict[str, Any]", vars(backend))
+    original = own["run_sync_in_worker_thread"]
+
+    async def run_sync_in_worker_thread(
+        cls: Any, func: Any, args: Any, abandon_on_cancel: bool = False, limiter: Any = None
+    ) -> Any:
+        if active_world() is None:
+            return await original.__get__(None, cls)(func, args, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+        context = copy_context()
+        async with limiter or cls.current_default_thread_limiter():
+            job = asyncio.get_running_loop().run_in_executor(None, lambda: context.run(func, *args))
+            if abandon_on_cancel:
+                return await job
+            return await _uncancelled(job)
+
+    backend.run_sync_in_worker_thread = classmethod(run_sync_in_worker_thread)
+    return lambda: setattr(backend, "run_sync_in_worker_thread", original)
+
+
+async def _uncancelled(job: Any) -> Any:
+    """Wait for ``job`` through cancellation, as anyio's shielded scope does; then let the cancellation out."""
+    import asyncio
+
+    cancelled: asyncio.CancelledError | None = None
+    while not job.done():
+        try:
+            await asyncio.wait([job])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return job.result()
+
+
+PINS = (
+    Pin(
+        name="anyio-threads",
+        library="anyio",
+        module="anyio._backends._asyncio",
+        checked=(),
+        why="anyio.to_thread.run_sync starts its own threads, whose moments are up to the operating system",
+        apply=_anyio_threads,
+    ),
+)
+
+
+def installed(pin: Pin) -> str | None:
+    """The version of the pin's library in this environment, or None."""
+    try:
+        return importlib.metadata.version(pin.library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def install() -> list[Callable[[], None]]:
+    """Apply every pin whose library is installed; what undoes them."""
+    # Also where nobody has imported it yet: else a first run that imports it would differ from the second.
+    present = [pin for pin in PINS if importlib.util.find_spec(pin.library) is not None]
+    return [pin.apply(importlib.import_module(pin.module)) for pin in present]
