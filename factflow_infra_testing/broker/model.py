@@ -11,7 +11,7 @@ real broker would send, and may only note what it is given, never call back into
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from factflow_infra_testing.broker.entries import Delivery, Entry, Message
 from factflow_infra_testing.broker.events import (
@@ -327,6 +327,8 @@ class Broker(Topology):
             self._take_back(delivery, lost=False)
         elif queue.alive:
             self._bury(queue, delivery.entry, "rejected")
+        else:
+            self._event(DROPPED, queue, delivery.entry, reason="deleted")
         self._credit(delivery)
         if requeue and queue.rotation:
             self._dispatch(queue)
@@ -352,6 +354,7 @@ class Broker(Topology):
         queue = delivery.queue
         entry = delivery.entry
         if not queue.alive:
+            self._event(DROPPED, queue, entry, reason="deleted")
             return
         entry.returns += 1
         entry.redelivered = True
@@ -433,11 +436,22 @@ class Broker(Topology):
         if queue.auto_delete and queue.had_consumers and not queue.consumers and queue.alive:
             self.delete_queue(queue.name)
 
-    def _event(self, kind: str, queue: Queue, entry: Entry, **details: Any) -> None:
+    def _event(
+        self,
+        kind: str,
+        queue: Queue,
+        entry: Entry,
+        *,
+        client: str = "",
+        count: int | None = None,
+        source: str = "",
+        reason: str = "",
+    ) -> None:
         if self.observer is not None:
-            event = BrokerEvent(self.now, kind, queue.label, entry.message.key, entry.serial, **details)
-            event.redelivered = entry.redelivered
-            self.observer(event)
+            key, serial, redelivered = entry.message.key, entry.serial, entry.redelivered
+            self.observer(
+                BrokerEvent(self.now, kind, queue.label, key, serial, client, redelivered, count, source, reason)
+            )
 
 
 _GONE: Final = object()

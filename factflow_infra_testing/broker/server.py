@@ -65,7 +65,7 @@ class SimulatedBroker:
         decisions = PlannedDecisions() if decisions is None else decisions
         self.profile = profile_named(profile)
         self.broker = Broker(self.profile, decisions)
-        self.context = contextvars.copy_context()  # the broker's own events outlive the client that caused them
+        self.context = contextvars.Context()  # empty: the broker's own events belong to no client, and outlive them all
         self.heartbeat = self.profile.heartbeat
         self.downtime = downtime
         self.up_at = 0.0
@@ -95,7 +95,7 @@ class SimulatedBroker:
     def observe(self, callback: Callable[[BrokerEvent], None]) -> None:
         """Have ``callback`` called with everything that the broker truly does, as it happens."""
         self._observers.append(callback)
-        self.broker.observer = self._tell
+        self.broker.observer = callback if len(self._observers) == 1 else self._tell
 
     def restart(self, *, crash: bool = False, spare_laboratory: bool = False) -> None:
         """Restart the broker now; it is back after ``downtime``. Faults pass the test's own connections by."""

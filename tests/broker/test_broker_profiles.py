@@ -338,6 +338,20 @@ def test_an_auto_delete_queue_goes_with_its_last_consumer():
     assert ended == [], "who cancels is not told"
 
 
+def test_what_was_held_of_a_deleted_queue_is_told_to_be_dropped():
+    bench = Bench()
+    bench.publish("123")
+    session, got = bench.hold(2)
+    bench.broker.delete_queue("q")
+    bench.broker.nack(got[0], requeue=False)
+    bench.broker.close_session(session)
+    assert [(e.kind, e.key, e.reason) for e in bench.events[-3:]] == [
+        ("dropped", "3", "purged"),
+        ("dropped", "1", "deleted"),
+        ("dropped", "2", "deleted"),
+    ]
+
+
 def test_deleting_a_queue_ends_its_consumers():
     bench = Bench()
     ended = []

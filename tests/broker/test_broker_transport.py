@@ -432,6 +432,35 @@ def test_a_kill_lets_arrive_what_was_sent():
     run(scenario)
 
 
+def test_a_broker_that_a_process_was_the_first_to_use_outlives_it():
+    loop = DeterministicLoop()
+    owner, found = Owner("worker"), []
+
+    async def process():
+        broker = SimulatedBroker()
+        found.append(broker)
+        worker = await Client(broker).connect()
+        await worker.publish("1", delay=5.0)
+        await worker.consume()
+        await loop.create_future()
+
+    async def main():
+        context = contextvars.copy_context()
+        context.run(OWNER.set, owner)
+        loop.create_task(process(), context=context)
+        await asyncio.sleep(1)
+        loop.kill(owner)
+        broker = found[0]
+        broker.drop_client("worker")
+        lab = await Client(broker, "test", exposed=False).connect()
+        await lab.consume()
+        await asyncio.sleep(10)
+        assert lab.got == ["1"]
+
+    loop.run_until_complete(main())
+    loop.close()
+
+
 @pytest.mark.parametrize("silent", [False, True])
 def test_the_broker_notices_a_dead_client_at_once_or_after_its_heartbeat(silent):
     async def scenario(broker, lab):
