@@ -81,7 +81,10 @@ class QueueProvider:
         if type(delay) is not float or delay != 0.0:
             delay = checked_delay(delay)
         self._transport.check(address, message, delay=delay)
-        await self._send(address, message, delay)
+        if self._connection.connected:
+            await self._publisher.send(address, Envelope(message), delay)
+        else:
+            await self._connect_and_send(address, message, delay)
         return MessageStatus.ACCEPTED
 
     async def publish_batch(self, destination: str, messages: Sequence[QueueMessage]) -> BatchResult:
@@ -94,7 +97,7 @@ class QueueProvider:
 
         async def send(message: QueueMessage) -> None:
             self._enter()  # stopped between two messages
-            await self._send(address, message, 0.0)
+            await self._connect_and_send(address, message, 0.0)
 
         if not self._connection.connected:
             # Once for all: those that wait for a connection one by one would not set out in order.
@@ -107,13 +110,10 @@ class QueueProvider:
                 return BatchResult(tuple(BatchItemResult(message.message_id, error=error) for message in ready))
         return await publish_all(ready, send, window=self._options.batch_window)
 
-    async def _send(self, address: Address, message: QueueMessage, delay: float) -> None:
-        if self._connection.connected:
+    async def _connect_and_send(self, address: Address, message: QueueMessage, delay: float) -> None:
+        with self._publisher.expected():
+            await self._connection.ensure()
             await self._publisher.send(address, Envelope(message), delay)
-        else:
-            with self._publisher.expected():
-                await self._connection.ensure()
-                await self._publisher.send(address, Envelope(message), delay)
 
     def _address(self, destination: str) -> Address:
         if type(destination) is str and (known := self._addresses.get(destination)) is not None:

@@ -62,7 +62,7 @@ class Publisher:
         Raises what ``Transport.publish`` raises, and ``PublishUnconfirmedError`` when the answer takes too long, when
         ``abort`` is called, or when the client library cancels by itself. The caller's own cancellation propagates.
         """
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        task = cast("asyncio.Task[Any]", asyncio.current_task(self._loop))
         cancels = task.cancelling()
         self._in_flight[task] = self._time()
         if self._timer is None:
