@@ -84,12 +84,12 @@ class Calls:
 
     def sidecar(self, key: str, version: Version) -> Record | None:
         """The record of a version that has it outside; ``None`` if it has gone, as it does when the key is overwritten."""
-        assert version.write_id is not None
+        location = self._location(key, version)
         attempt = 0
         while True:
             attempt += 1
             try:
-                answer = self.client.get_object(Bucket=self.bucket, Key=self.layout.sidecar(version.write_id))
+                answer = self.client.get_object(Bucket=self.bucket, Key=location)
             except RequestError as error:
                 if is_missing_key(error):
                     return None
@@ -125,12 +125,26 @@ class Calls:
             else:
                 return
 
-    def discard_sidecar(self, write_id: str) -> None:
-        """Remove a sidecar that nothing names any more. One that stays is hidden and harmless, so failure is no error."""
+    def discard_sidecar(self, key: str, version: Version) -> None:
+        """Remove the sidecar, if there is one, of a version that has been replaced."""
+        if version.has_sidecar:
+            self._discard(self._location(key, version))
+
+    def discard_unused(self, write_id: str) -> None:
+        """Remove the sidecar of an attempt that has failed."""
+        self._discard(self.layout.sidecar(write_id))
+
+    def _discard(self, location: str) -> None:
+        # One that stays is named by nobody and hidden, so failure is no error.
         try:
-            self.client.delete_object(Bucket=self.bucket, Key=self.layout.sidecar(write_id))
+            self.client.delete_object(Bucket=self.bucket, Key=location)
         except RequestError as error:
             _LOG.debug("a sidecar that is no longer needed could not be deleted: %s", error)
+
+    def _location(self, key: str, version: Version) -> str:
+        assert version.write_id is not None
+        assert version.sidecar_root is not None
+        return self.layout.sidecar_of(key, version.sidecar_root, version.write_id)
 
     def current(self, key: str) -> tuple[Version, Record | None]:
         """A version and its record. Raises ``ObjectNotFoundError``; between HEAD and sidecar it may be overwritten."""

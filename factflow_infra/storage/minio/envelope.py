@@ -31,6 +31,8 @@ RECORD = "factflow-record"
 CHECK = "factflow-check"
 """CRC-32 of the record's text: object metadata is under no checksum of S3's."""
 SIDECAR = "factflow-sidecar"
+"""How many characters of the object's S3 key are the writer's prefix, below which the sidecar is: a reader may have
+another one."""
 
 MAX_INLINE = 1800
 """Characters of a record in object metadata: S3 allows 2,048 bytes for all names and values together."""
@@ -45,11 +47,15 @@ class Version:
     content_type: str
     last_modified: datetime
     write_id: str | None
-    has_sidecar: bool
+    sidecar_root: int | None
     record: Record | None
     damage: CorruptObjectError | None
     """Why the record cannot be read. Reading raises it; overwriting and deleting do not mind."""
     foreign: Mapping[str, str]
+
+    @property
+    def has_sidecar(self) -> bool:
+        return self.sidecar_root is not None
 
     def same_as(self, other: Version | None) -> bool:
         """Whether the key still holds what it held."""
@@ -100,9 +106,9 @@ def inline_metadata(write_id: str, text: str) -> dict[str, str]:
     return {WRITE: write_id, RECORD: text, CHECK: _crc(text)}
 
 
-def referring_metadata(write_id: str) -> dict[str, str]:
-    """Object metadata that says: the record is the sidecar of this write."""
-    return {WRITE: write_id, SIDECAR: "1"}
+def referring_metadata(write_id: str, root: str) -> dict[str, str]:
+    """Object metadata that says: the record is the sidecar of this write, below ``root``."""
+    return {WRITE: write_id, SIDECAR: str(len(root))}
 
 
 def sidecar_metadata(body: bytes) -> dict[str, str]:
@@ -116,7 +122,7 @@ def version_of(key: str, response: Mapping[str, Any]) -> Version:
     write_id = fields.pop(WRITE, None)
     text = fields.pop(RECORD, None)
     check = fields.pop(CHECK, None)
-    has_sidecar = write_id is not None and fields.pop(SIDECAR, None) is not None
+    reference = fields.pop(SIDECAR, None)
     record, damage = None, None
     if text is not None and check != _crc(text):
         damage = CorruptObjectError(f"object {shown(key)}: its metadata does not match its checksum")
@@ -125,6 +131,8 @@ def version_of(key: str, response: Mapping[str, Any]) -> Version:
             record = _parse(key, text)
         except CorruptObjectError as error:
             damage = error
+    elif reference is not None and (write_id is None or not re.fullmatch("[0-9]{1,4}", reference)):
+        damage = CorruptObjectError(f"object {shown(key)}: the name of the sidecar with its metadata is damaged")
     size = int(response["ContentLength"])
     if "ContentRange" in response:
         size = int(response["ContentRange"].rpartition("/")[2])
@@ -134,7 +142,7 @@ def version_of(key: str, response: Mapping[str, Any]) -> Version:
         content_type=response.get("ContentType") or DEFAULT_CONTENT_TYPE,
         last_modified=response.get("LastModified") or datetime.fromtimestamp(0, UTC),
         write_id=write_id,
-        has_sidecar=has_sidecar,
+        sidecar_root=int(reference) if reference is not None and damage is None else None,
         record=record,
         damage=damage,
         foreign=fields,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,  # noqa: A004 - botocore's own, no OSError
     ConnectTimeoutError,
     CredentialRetrievalError,
     EndpointConnectionError,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 RequestError = (BotoCoreError, ClientError)
 """What boto3 raises for a request that failed."""
 
-BrokenBodyError = (HTTPClientError, IncompleteReadError, HTTPError, OSError)
+BrokenBodyError = (ConnectionError, HTTPClientError, IncompleteReadError, HTTPError, OSError)
 """What reading a body raises when the connection is lost. botocore repeats requests, but never the reading of a body."""
 
 _AUTHENTICATION = {

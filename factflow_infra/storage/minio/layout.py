@@ -49,7 +49,11 @@ class Layout:
 
     def sidecar(self, write_id: str) -> str:
         """Where the record of one write goes that outgrows object metadata."""
-        return f"{self.hidden}metadata/{write_id}"
+        return _sidecar(self.root, write_id)
+
+    def sidecar_of(self, key: str, root: int, write_id: str) -> str:
+        """Where the writer of ``key``, whose prefix was ``root`` characters of it, has put it."""
+        return _sidecar(self.object(key)[:root], write_id)
 
     def probe(self, probe_id: str) -> str:
         """A key for finding out what the server honours."""
@@ -59,10 +63,16 @@ class Layout:
     def hidden(self) -> str:
         return f"{self.root}{RESERVED_PREFIX}/"
 
-    @property
-    def past_hidden(self) -> str:
-        """A position behind all hidden keys: ``0`` comes after ``/``, and what lies between is reserved too."""
-        return f"{self.root}{RESERVED_PREFIX}0"
+    def past_hidden(self, full: str) -> str | None:
+        """If ``full`` is in a hidden folder (ours, or of a provider with a longer prefix), a position behind all of it.
+
+        ``0`` comes after ``/``, and what lies between is reserved too.
+        """
+        *folders, _ = self.inner(full).split("/")
+        if RESERVED_PREFIX not in folders:
+            return None
+        outer = folders[: folders.index(RESERVED_PREFIX)]
+        return self.root + "/".join([*outer, f"{RESERVED_PREFIX}0"])
 
     def inner(self, full: str) -> str:
         return full[len(self.root) :]
@@ -83,3 +93,7 @@ class Layout:
         return all(segment and segment not in {".", ".."} and not is_reserved(segment) for segment in finished) and (
             not rest.startswith(RESERVED_PREFIX)
         )
+
+
+def _sidecar(root: str, write_id: str) -> str:
+    return f"{root}{RESERVED_PREFIX}/metadata/{write_id}"

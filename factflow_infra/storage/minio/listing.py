@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from factflow_infra.errors import InvalidObjectError
+from factflow_infra.errors import InvalidObjectError, StorageIOError
 from factflow_infra.storage.keys import shown
-from factflow_infra.storage.minio.failures import RequestError, translate
+from factflow_infra.storage.minio.failures import RequestError, status_of, translate
 from factflow_infra.storage.objects import ObjectPage
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 PAGE_KEYS = 1000
 """What S3 gives in one answer."""
+_CONTROL = re.compile(r"[\x01-\x1f]")
 _LAST = "\U0010ffff"
 """No character comes after it."""
 
@@ -54,32 +56,33 @@ def first_position(calls: Calls, after: str | None, prefix: str, delimiter: str 
 
 
 def chunk(calls: Calls, prefix: str, delimiter: str | None, limit: int, position: str) -> Chunk:
-    """One request of up to ``limit`` names behind ``position``. Blocks."""
+    """One request of about ``limit`` names behind ``position``, which it passes. Blocks.
+
+    Of at least two: one may be a common prefix that is shown already.
+    """
     layout = calls.layout
-    arguments: dict[str, Any] = {"Bucket": calls.bucket, "MaxKeys": min(limit, PAGE_KEYS)}
+    arguments: dict[str, Any] = {"Bucket": calls.bucket, "MaxKeys": max(2, min(limit, PAGE_KEYS))}
     if layout.root + prefix:
         arguments["Prefix"] = layout.root + prefix
     if delimiter is not None:
         arguments["Delimiter"] = delimiter
     if position:
         arguments["StartAfter"] = position
-    try:
-        answer: Mapping[str, Any] = calls.client.list_objects_v2(**arguments)
-    except RequestError as error:
-        raise translate(error, bucket=calls.bucket, what=f"listing {shown(prefix)}") from error
-    names = sorted(_names(answer))  # S3 gives the two kinds apart, each in order
+    answer = _listed(calls, arguments, prefix)
+    # S3 gives the two kinds apart, each in order. A common prefix that the last page ended with may come again.
+    names = sorted(name for name in _names(answer) if _end(name) > position)
     entries: list[Entry] = []
     last = position
     for full, is_prefix in names:
         name = layout.inner(full)
-        last = full + _LAST if is_prefix else full
-        visible = layout.is_listed_prefix(name) if is_prefix else layout.is_listed(name)
-        if visible and last > position:
+        last = _end((full, is_prefix))
+        if layout.is_listed_prefix(name) if is_prefix else layout.is_listed(name):
             entries.append(Entry(name, is_prefix))
     if not answer.get("IsTruncated") or not names:
         return Chunk(tuple(entries), None)
-    if last.startswith(layout.hidden):
-        last = max(last, layout.past_hidden)  # over all sidecars at once, however many there are
+    past = layout.past_hidden(names[-1][0])
+    if past is not None:
+        last = max(last, past)  # over all sidecars at once, however many there are
     return Chunk(tuple(entries), last)
 
 
@@ -98,6 +101,34 @@ def page(calls: Calls, prefix: str, delimiter: str | None, limit: int, after: st
         prefixes=tuple(entry.name for entry in taken if entry.is_prefix),
         next_after=taken[-1].name if more else None,
     )
+
+
+def _listed(calls: Calls, arguments: dict[str, Any], prefix: str) -> Mapping[str, Any]:
+    try:
+        return cast("Mapping[str, Any]", calls.client.list_objects_v2(**arguments))
+    except RequestError as error:
+        control = _CONTROL.search(arguments.get("StartAfter", ""))
+        if control is None or status_of(error) != 500:
+            raise translate(error, bucket=calls.bucket, what=f"listing {shown(prefix)}") from error
+    # radosgw fails on a position with a control character. So begin before it, as far as one answer reaches.
+    position = arguments["StartAfter"]
+    wider: dict[str, Any] = {**arguments, "StartAfter": position[: control.start()], "MaxKeys": PAGE_KEYS}
+    try:
+        answer = cast("Mapping[str, Any]", calls.client.list_objects_v2(**wider))
+    except RequestError as error:
+        raise translate(error, bucket=calls.bucket, what=f"listing {shown(prefix)}") from error
+    if answer.get("IsTruncated") and all(_end(name) <= position for name in _names(answer)):
+        raise StorageIOError(
+            f"listing {shown(prefix)} in bucket {calls.bucket!r}: this server cannot go on behind {shown(position)}, "
+            "because of its control character"
+        )
+    return answer
+
+
+def _end(name: tuple[str, bool]) -> str:
+    """The last S3 key that a listed name stands for."""
+    full, is_prefix = name
+    return full + _LAST if is_prefix else full
 
 
 def _names(answer: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:

@@ -144,7 +144,7 @@ class MultipartUpload:
                 Bucket=self._calls.bucket,
                 Key=self._calls.layout.object(self._key),
                 ContentType=self._content_type,
-                Metadata=referring_metadata(self._write_id),
+                Metadata=referring_metadata(self._write_id, self._calls.layout.root),
             )["UploadId"]
         except RequestError as error:
             raise self._calls.error(error, self._key) from error

@@ -109,7 +109,7 @@ def complete(
     try:
         calls.put_sidecar(upload.write_id, record_text(record))
     except RequestError as error:
-        calls.discard_sidecar(upload.write_id)
+        calls.discard_unused(upload.write_id)
         raise calls.error(error, key) from error
 
     def send(_: str) -> str:
@@ -187,8 +187,7 @@ def delete(calls: Calls, token: Token, key: str, if_match: str | None) -> None:
             if attempt == calls.max_attempts:
                 raise _unconfirmed(key) from error
             calls.pause(attempt)
-    if prior.has_sidecar and prior.write_id is not None:
-        calls.discard_sidecar(prior.write_id)
+    calls.discard_sidecar(key, prior)
 
 
 class _Landing:
@@ -206,11 +205,15 @@ class _Landing:
         self._tried: set[str] = set()
 
     def land(self, send: Send, record: Record, *, inline: bool) -> ObjectInfo:
-        etag = self._attempts(send, inline=inline)
-        prior = self._prior
-        if prior is not None and prior.has_sidecar and prior.write_id is not None:
-            self._calls.discard_sidecar(prior.write_id)
+        etag = self._attempts(send, inline=inline) or self._etag()
+        if self._prior is not None:
+            self._calls.discard_sidecar(self._key, self._prior)
         return info_of(self._key, record, etag.strip('"'))
+
+    def _etag(self) -> str:
+        """Radosgw tells none of an object that came in parts. One that has been replaced since needs none that matches."""
+        seen = self._calls.head(self._key)
+        return seen.etag if seen is not None and seen.write_id in self._tried else f"replaced-{uuid4().hex}"
 
     def _attempts(self, send: Send, *, inline: bool) -> str:
         doubt: BaseException | None = None
@@ -243,7 +246,7 @@ class _Landing:
                 else:
                     again = is_conflict(error) and not last
                     if not inline and not (again and self._write_id is not None):
-                        self._calls.discard_sidecar(write_id)
+                        self._calls.discard_unused(write_id)
                     if not again:
                         conditional = bool(self._terms.arguments)
                         raise _refused(self._calls, error, self._key, conditional=conditional) from error
@@ -295,7 +298,7 @@ def _travelling(calls: Calls, key: str, write_id: str, text: str) -> dict[str, s
         calls.put_sidecar(write_id, text)
     except RequestError as error:
         raise calls.error(error, key) from error
-    return referring_metadata(write_id)
+    return referring_metadata(write_id, calls.layout.root)
 
 
 def _created(calls: Calls, key: str, prior: Version | None) -> datetime | None:
