@@ -49,6 +49,9 @@ class AsyncGenerators:
         elif not loop.is_closed():
             loop.call_soon(loop.create_task, generator.aclose(), context=context)
 
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
     def of(self, owner: Owner) -> list[Any]:
         """The open generators of ``owner``."""
         found = [(entry[0](), entry[1]) for entry in self._known.values()]

@@ -12,12 +12,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import events
-from collections import deque
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from factflow_infra_testing.simulation.asyncgens import AsyncGenerators
 from factflow_infra_testing.simulation.clock import Clock
 from factflow_infra_testing.simulation.errors import (
     DeadlockError,
@@ -27,8 +25,8 @@ from factflow_infra_testing.simulation.errors import (
     SimulationEscapeError,
     VirtualBudgetError,
 )
-from factflow_infra_testing.simulation.loop_surface import LoopSurface
-from factflow_infra_testing.simulation.owners import OWNER, Owner
+from factflow_infra_testing.simulation.owned_loop import OwnedLoop
+from factflow_infra_testing.simulation.owners import OWNER
 from factflow_infra_testing.simulation.tasks import (
     SimulatedFuture,
     SimulatedHandle,
@@ -36,7 +34,6 @@ from factflow_infra_testing.simulation.tasks import (
     SimulatedTimer,
     label_of,
 )
-from factflow_infra_testing.simulation.waiting import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +50,7 @@ STILL = 1e-6
 TIMER_TIE = "timer-tie"
 
 
-class DeterministicLoop(LoopSurface):
+class DeterministicLoop(OwnedLoop):
     """An event loop in virtual time.
 
     ``on_step`` is called with the owner and the handle before each callback of an owned process; it may kill or pause
@@ -70,31 +67,18 @@ class DeterministicLoop(LoopSurface):
         livelock_limit: int = LIVELOCK_LIMIT,
         trace: Trace | None = None,
     ) -> None:
-        super().__init__()
-        self.clock = Clock() if clock is None else clock
+        super().__init__(Clock() if clock is None else clock, trace)
         self.decisions = decisions
         self.virtual_budget = virtual_budget
         self.livelock_limit = livelock_limit
         self.steps = 0
         self.unhandled: list[dict[str, Any]] = []
-        self.graveyard: list[Any] = []
-        self.dead: list[Owner] = []
-        self._ready: deque[Any] = deque()
-        self._scheduled: list[tuple[float, int, SimulatedTimer]] = []
         self._timer_cancelled_count = 0
         self._sequence = 0
         self._serial = 0
         self._still = 0
         self._still_since = 0.0
-        self._stopping = False
-        self._thread_id: int | None = None
-        self._abort: BaseException | None = None
-        self._trace = trace
-        self._on_step: Callable[[Owner, Any], None] | None = None
-        self._paused: dict[Owner, list[Any]] = {}
         self._ties = decisions is not None and decisions.enabled(TIMER_TIE)
-        self._generators = AsyncGenerators(self)
-        self._watched = trace is not None
         self.clock.on_spin = self.abort
 
     # -- what asyncio calls -------------------------------------------------------------------------------------------
@@ -171,11 +155,6 @@ class DeterministicLoop(LoopSurface):
         if self._timer_cancelled_count > 100 and self._timer_cancelled_count * 2 > len(self._scheduled):
             self._keep_timers(lambda timer: not timer._cancelled)
             self._timer_cancelled_count = 0
-
-    def _keep_timers(self, wanted: Callable[[SimulatedTimer], bool]) -> None:
-        # In place: the running loop holds a reference to this list.
-        self._scheduled[:] = [entry for entry in self._scheduled if wanted(entry[2])]
-        heapify(self._scheduled)
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -311,108 +290,12 @@ class DeterministicLoop(LoopSurface):
         self.abort(error)  # whoever catches it, the run is over
         raise error
 
-    def report(self) -> str:
-        """Who waits where, now."""
-        text = describe(self.pending_tasks(), [handle._callback for handle in self._ready if not handle._cancelled])
-        jobs = self._jobs.describe() if self._jobs is not None else ""
-        return f"{text}\n{jobs}" if jobs else text
-
-    def abort(self, error: BaseException) -> None:
-        """End the run as soon as the running callback returns: ``run_forever`` raises ``error``. The first one counts."""
-        if self._abort is None:
-            self._abort = error
-            self._watched = self._stopping = True
-
-    def note(self, label: str) -> None:
-        """Put ``label`` into the run's trace, if there is one."""
-        if self._trace is not None:
-            self._trace.add(self.clock.now, label)
-
-    # -- owners -------------------------------------------------------------------------------------------------------
+    # -- the end ------------------------------------------------------------------------------------------------------
 
     @property
-    def on_step(self) -> Callable[[Owner, Any], None] | None:
-        """Called before each callback of an owned process. Costs nothing while it is None."""
-        return self._on_step
-
-    @on_step.setter
-    def on_step(self, hook: Callable[[Owner, Any], None] | None) -> None:
-        self._on_step = hook
-        self._watch()
-
-    def _watch(self) -> None:
-        self._watched = bool(self.dead or self._paused or self._on_step or self._trace or self._abort)
-
-    def _admit(self, handle: Any) -> bool:
-        """Whether this callback may run. Only asked while there is a reason to ask."""
-        if self._abort is not None:
-            raise self._abort
-        owner = handle._context.get(OWNER)
-        if owner is not None:
-            if not self._may_run(owner, handle):
-                return False
-            if self._on_step is not None:
-                self._on_step(owner, handle)
-                if not self._may_run(owner, handle):
-                    return False
-        if self._trace is not None:
-            self._trace.add(self.clock.now, label_of(handle._callback))
-        return True
-
-    def _may_run(self, owner: Owner, handle: Any) -> bool:
-        if not owner.alive:
-            self.graveyard.append(handle)
-            return False
-        if owner.paused:
-            self._paused[owner].append(handle)
-            return False
-        return True
-
-    def pending_tasks(self) -> list[Any]:
-        """All tasks that are not done, in the order they were made."""
-        found: list[Any] = [task for task in asyncio.all_tasks(self) if not task.done()]
-        return sorted(found, key=lambda task: getattr(task, "serial", 0))
-
-    def tasks_of(self, owner: Owner | None) -> list[Any]:
-        """The tasks of ``owner`` that are not done, in the order they were made."""
-        return [task for task in self.pending_tasks() if getattr(task, "owner", None) is owner]
-
-    def kill(self, owner: Owner, *, connections: str = "reset") -> None:
-        """End ``owner`` at once. No code of it runs any more: no ``finally``, no ``except``, no callback, no job.
-
-        Its ``connections``: ``"reset"`` (the peers see a reset after what was already sent), ``"eof"`` or ``"silent"``
-        (the peers see nothing at all). Killing the dead changes nothing.
-        """
-        if not owner.alive:
-            return
-        # Whoever holds these references decides when coroutines are collected, and collecting one runs its `finally`.
-        self.graveyard += self.tasks_of(owner)
-        self.graveyard += self._generators.of(owner)
-        self.graveyard += self._paused.pop(owner, ())
-        owner.alive = owner.paused = False
-        self.dead.append(owner)
-        self._watched = True
-        self.graveyard += [entry[2] for entry in self._scheduled if entry[2]._context.get(OWNER) is owner]
-        self._keep_timers(lambda timer: timer._context.get(OWNER) is not owner)
-        self.drop_signal_handlers(owner)
-        if self._network is not None:
-            self._network.owner_died(owner, connections)
-
-    def pause(self, owner: Owner) -> None:
-        """Stop running ``owner`` for a while, as SIGSTOP does: its timers fall due, its peers see only silence."""
-        if owner.alive and not owner.paused:
-            owner.paused = True
-            self._paused[owner] = []
-            self._watched = True
-
-    def resume(self, owner: Owner) -> None:
-        """Let a paused ``owner`` go on: everything that fell due meanwhile runs now, in the order it fell due."""
-        if owner.paused:
-            owner.paused = False
-            self._ready.extend(self._paused.pop(owner))
-            self._watch()
-
-    # -- the end ------------------------------------------------------------------------------------------------------
+    def has_asyncgens(self) -> bool:
+        """Whether an asynchronous generator may be open."""
+        return bool(self._generators)
 
     async def shutdown_asyncgens(self) -> None:
         """Close the asynchronous generators that are still open, in the order they were started."""

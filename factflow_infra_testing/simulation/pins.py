@@ -77,8 +77,7 @@ def missing_internals(version: tuple[int, int]) -> list[str]:
 
 
 def _anyio_threads(module: Any) -> Callable[[], None]:
-    """Anyio starts threads of its own; have it use the loop's executor inside a run."""
-    import asyncio
+    """Inside a run, anyio's worker threads are jobs of the loop's executor."""
     from contextvars import copy_context
 
     from factflow_infra_testing.simulation.entropy import active_world
@@ -90,32 +89,23 @@ def _anyio_threads(module: Any) -> Callable[[], None]:
     async def run_sync_in_worker_thread(
         cls: Any, func: Any, args: Any, abandon_on_cancel: bool = False, limiter: Any = None
     ) -> Any:
-        if active_world() is None:
+        world = active_world()
+        if world is None:
             return await original.__get__(None, cls)(func, args, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+        loop = world.loop
+        await cls.checkpoint()
         context = copy_context()
+
+        def job() -> Any:
+            with module.claim_worker_thread(backend, loop):  # what anyio.from_thread asks for the way back
+                return context.run(func, *args)
+
         async with limiter or cls.current_default_thread_limiter():
-            job = asyncio.get_running_loop().run_in_executor(None, lambda: context.run(func, *args))
-            if abandon_on_cancel:
-                return await job
-            return await _uncancelled(job)
+            with module.CancelScope(shield=not abandon_on_cancel):
+                return await loop.run_in_executor(None, job)
 
     backend.run_sync_in_worker_thread = classmethod(run_sync_in_worker_thread)
     return lambda: setattr(backend, "run_sync_in_worker_thread", original)
-
-
-async def _uncancelled(job: Any) -> Any:
-    """Wait for ``job`` through cancellation, as anyio's shielded scope does; then let the cancellation out."""
-    import asyncio
-
-    cancelled: asyncio.CancelledError | None = None
-    while not job.done():
-        try:
-            await asyncio.wait([job])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    return job.result()
 
 
 PINS = (
@@ -123,7 +113,7 @@ PINS = (
         name="anyio-threads",
         library="anyio",
         module="anyio._backends._asyncio",
-        checked=(),
+        checked=("4.16.0",),
         why="anyio.to_thread.run_sync starts its own threads, whose moments are up to the operating system",
         apply=_anyio_threads,
     ),

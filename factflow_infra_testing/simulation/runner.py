@@ -10,7 +10,7 @@ import asyncio
 import gc
 import sys
 import warnings
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -79,9 +79,7 @@ def run(
     ``CancelledError`` are in the outcome; every other ``BaseException`` (``KeyboardInterrupt``, or one that a tool uses to
     leave) is raised from here, at once: then nothing of the run is waited for.
     """
-    with ExitStack() as stack:
-        stack.enter_context(session())
-        stack.enter_context(_collector_off())
+    with session(), _collector_off():
         loop = DeterministicLoop(
             clock=Clock(origin),
             decisions=decisions,
@@ -89,8 +87,8 @@ def run(
             livelock_limit=livelock_limit,
             trace=trace,
         )
-        stack.enter_context(activate(World(loop, seed), seed))
-        return Context().run(_run, loop, main, prepare)
+        with activate(World(loop, seed), seed):
+            return Context().run(_run, loop, main, prepare)
 
 
 def _run(
@@ -145,14 +143,15 @@ def _end_leftovers(loop: DeterministicLoop) -> tuple[str, ...]:
             for task in tasks:
                 task.cancel()
             loop.run_until_complete(asyncio.wait_for(_ended(tasks), CLEANUP_BUDGET))
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        if loop.has_asyncgens:
+            loop.run_until_complete(loop.shutdown_asyncgens())
     except (GuardError, TimeoutError):
         pass  # who is left is in the result
     for task in tasks:
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             message = "unhandled exception while the run was being ended"
             loop.call_exception_handler({"message": message, "exception": error, "task": task})
-    return tuple(task.get_name() for task in _living(loop))
+    return tuple(task.get_name() for task in _living(loop)) if tasks else ()
 
 
 async def _ended(tasks: list[Any]) -> None:

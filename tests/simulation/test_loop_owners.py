@@ -17,7 +17,7 @@ def spawn(owner, coroutine, name=None):
         OWNER.reset(token)
 
 
-def after_a_kill(program, *, seconds=100, **options):
+def after_a_kill(program, *, graveyard=None):
     """What ``program(log)`` had logged by the end of the run, killed after 5 s; and what it logged when disposed of."""
     log = []
     owner = Owner("worker")
@@ -26,12 +26,16 @@ def after_a_kill(program, *, seconds=100, **options):
         loop = asyncio.get_running_loop()
         spawn(owner, program(log))
         await asyncio.sleep(5)
-        loop.kill(owner, **options)
-        await asyncio.sleep(seconds)
+        if graveyard is not None:
+            loop.graveyard = graveyard
+        loop.kill(owner)
+        await asyncio.sleep(50)
+        gc.collect()  # as the code under test may do
+        await asyncio.sleep(50)
         return list(log)
 
     outcome = run(main)
-    assert outcome.unhandled == ()
+    assert outcome.unhandled == () or graveyard is not None
     assert outcome.leftovers == ()
     return outcome.result(), log
 
@@ -257,3 +261,24 @@ def test_leftovers_are_cancelled_in_the_order_they_were_made():
 
     assert run(main).result() == 5
     assert log == [0, 1, 2, 3, 4]
+
+
+class Forgetful(list):
+    """Keeps nothing."""
+
+    def __iadd__(self, _):
+        return self
+
+    def append(self, _):
+        pass
+
+
+def test_without_a_hold_on_the_dead_their_finally_runs():
+    async def worker(log):
+        try:
+            await asyncio.sleep(50)
+        finally:
+            log.append("finally")
+
+    assert after_a_kill(worker)[0] == []
+    assert after_a_kill(worker, graveyard=Forgetful())[0] == ["finally"]
