@@ -180,7 +180,11 @@ class BatchSubscription:
         work = self._run(self._settle_all(chosen, verdict))
         try:
             await asyncio.shield(work)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            if work.cancelled():
+                raise SubscriptionClosedError(
+                    f"the batch handle of {self._destination!r} was closed before all was settled; the rest went back"
+                ) from error
             work.cancel()
             await asyncio.wait([work])
             raise

@@ -119,7 +119,8 @@ class Closer:
             last = Deadline(self._tasks.loop, None if remaining is None else max(remaining, self._grace))
             if not await last.wait(self.running):
                 await self._cancel(self.running)
-        await self._end()
+        # Where the broker does not answer, what is left goes with the connection.
+        await asyncio.wait([self._tasks.start(self._end(), "factflow-queue-subscription-end")], timeout=self._grace)
 
     async def _cancel(self, running: Callable[[], Iterable[asyncio.Task[Any]]]) -> None:
         for task in running():

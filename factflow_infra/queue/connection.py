@@ -47,7 +47,7 @@ class ConnectionKeeper:
 
     @property
     def reconnecting(self) -> bool:
-        return self._loop_task is not None
+        return self._loop_task is not None and not self._loop_task.done()
 
     async def ensure(self) -> None:
         """Return once connected. One attempt is shared by all who wait; its failure is raised to each.
@@ -63,7 +63,7 @@ class ConnectionKeeper:
                 raise type(error)(str(error), retryable=error.retryable) from (error.__cause__ or error)
 
     async def _try(self) -> InfraError | None:
-        if self._attempt is None:
+        if self._attempt is None or self._attempt.done():
             self._attempt = self._tasks.start(self._connect(), "factflow-queue-connect")
         attempt = self._attempt
         try:
@@ -96,8 +96,6 @@ class ConnectionKeeper:
             if task is not None and task.cancelling():
                 raise
             return _chained("the connection attempt was cancelled from within the client library", error)
-        finally:
-            self._attempt = None
         if lost:
             return _chained(f"the connection was lost at once: {lost[0]}", lost[0])
         self.connected = True
@@ -111,19 +109,16 @@ class ConnectionKeeper:
         self._backoff.failed(self._tasks.loop.time())
         _log.warning("connection lost, reconnecting: %s", error)
         self._on_down()
-        if self._loop_task is None and not self._stopped:
+        if not self.reconnecting and not self._stopped:
             self._loop_task = self._tasks.start(self._reconnect(), "factflow-queue-reconnect")
 
     async def _reconnect(self) -> None:
-        try:
-            while not self.connected:
-                await asyncio.sleep(self._backoff.next())
-                # Whoever publishes meanwhile may have connected already.
-                if not self.connected and (error := await self._try()) is not None:
-                    # Wrong credentials too: those of a running service are more often put right than given up.
-                    _log.warning("attempt %d to reconnect failed: %s", self.attempts, error)
-        finally:
-            self._loop_task = None
+        while not self.connected:
+            await asyncio.sleep(self._backoff.next())
+            # Whoever publishes meanwhile may have connected already.
+            if not self.connected and (error := await self._try()) is not None:
+                # Wrong credentials too: those of a running service are more often put right than given up.
+                _log.warning("attempt %d to reconnect failed: %s", self.attempts, error)
 
     def stop_reconnecting(self) -> None:
         """Start no more attempts by ourselves; ``ensure`` still works."""

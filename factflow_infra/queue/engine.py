@@ -137,7 +137,7 @@ class QueueProvider:
         error_handling: ErrorHandling = _DEFAULT_ERROR_HANDLING,
     ) -> HandlerSubscription:
         """See ``QueueProtocol.subscribe``."""
-        self._enter()
+        self._enter(anew=True)
         checks.check_handler(handler)
         checks.check_count("concurrency", concurrency)
         if prefetch is None:
@@ -167,7 +167,7 @@ class QueueProvider:
         error_handling: ErrorHandling = _DEFAULT_ERROR_HANDLING,
     ) -> BatchSubscription:
         """See ``QueueProtocol.subscribe_batch``. At most two batches are held: one in hand, one gathering."""
-        self._enter()
+        self._enter(anew=True)
         checks.check_count("max_messages", max_messages)
         check_seconds("max_wait", max_wait)
         rules = self._rules(destination, subscription, error_handling)
@@ -209,12 +209,14 @@ class QueueProvider:
         intake = Intake(self._transport, rules.source, prefetch, self._options, self._tasks, self._is_connected, live)
         live.attach(intake, Settler(intake, self._publisher, self._connection, self._options))
         await self._connection.ensure()
-        self._enter()
+        self._enter(anew=True)
         self._subscriptions[live] = None
         try:
             await intake.start()
-        except BaseException:
+        except BaseException as error:
             self._subscriptions.pop(live, None)
+            if self._refusing and isinstance(error, QueueError):
+                raise QueueStoppedError("the provider was stopped before the subscription was live") from error
             raise
 
     def _closed(self, subscription: HandlerSubscription | BatchSubscription) -> None:
@@ -224,7 +226,7 @@ class QueueProvider:
     # Connecting
 
     async def __aenter__(self) -> Self:
-        self._enter()
+        self._enter(anew=True)
         await self._connection.ensure()
         return self
 
@@ -233,12 +235,16 @@ class QueueProvider:
     ) -> None:
         await self.stop()
 
-    def _enter(self) -> None:
-        """Every call starts here: in the right event loop, and not stopped."""
+    def _enter(self, *, anew: bool = False) -> None:
+        """Every call starts here: in the right event loop, and not stopped.
+
+        While the provider stops, its handlers may still publish, which finishes what they do, but nothing may begin
+        ``anew``.
+        """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._bind(loop)
-        if self._refusing and (self._stopped or HANDLING.get() is not self):
+        if self._refusing and (anew or self._stopped or HANDLING.get() is not self):
             raise QueueStoppedError("the provider was stopped; make a new one")
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -48,12 +48,11 @@ class Item:
 class Session:
     """One consumer's life. ``taking``: its deliveries are taken in; ``alive``: what it delivered can be settled."""
 
-    __slots__ = ("_arrived", "_intake", "alive", "consumer", "ended", "held", "prefetch", "taking")
+    __slots__ = ("_arrived", "_intake", "alive", "consumer", "ended", "held", "taking")
 
-    def __init__(self, intake: Intake, prefetch: int, ended: asyncio.Future[None]) -> None:
+    def __init__(self, intake: Intake, ended: asyncio.Future[None]) -> None:
         self._intake = intake
         self._arrived = intake.sink.arrived
-        self.prefetch = prefetch
         self.ended = ended
         """Done once it is no longer alive."""
         self.taking = True
@@ -113,7 +112,8 @@ class Intake:
             return SubscriptionStatus.CLOSED
         if self._paused:
             return SubscriptionStatus.PAUSED
-        return SubscriptionStatus.ACTIVE if self._live() else SubscriptionStatus.RECONNECTING
+        # One that was resumed, and waits for what it held when it was paused, lacks no connection.
+        return SubscriptionStatus.ACTIVE if self._live() or self._draining() else SubscriptionStatus.RECONNECTING
 
     @property
     def held(self) -> int:
@@ -121,6 +121,9 @@ class Intake:
 
     def _live(self) -> bool:
         return any(session.taking and session.consumer is not None for session in self._sessions)
+
+    def _draining(self) -> bool:
+        return any(session.alive and not session.taking for session in self._sessions)
 
     def _wanted(self) -> bool:
         return not (self._paused or self._closed) and self._connected() and not self._live()
@@ -135,13 +138,12 @@ class Intake:
 
     async def _consume(self) -> None:
         loop = self._tasks.loop
-        # What a paused session still holds counts: never more than ``prefetch`` are held.
-        session = Session(self, max(1, self._prefetch - self.held), loop.create_future())
+        session = Session(self, loop.create_future())
         self._sessions.append(session)
         try:
             async with asyncio.timeout(self._options.connect_timeout):
                 session.consumer = await self._transport.consume(
-                    self.address, prefetch=session.prefetch, on_delivery=session.deliver, on_cancelled=session.cancelled
+                    self.address, prefetch=self._prefetch, on_delivery=session.deliver, on_cancelled=session.cancelled
                 )
         except BaseException as error:
             self._end(session)
@@ -166,29 +168,28 @@ class Intake:
 
     def revive(self) -> None:
         """Consume again, in the background, if a consumer is wanted and there is none."""
-        if self._reviving is None and self._wanted():
-            self._reviving = self._tasks.start(
-                self._revive(), f"factflow-queue-consume {self.address.destination.text}"
-            )
+        if self._wanted() and not self._is_reviving():
+            self._start_reviving(0.0)
 
-    async def _revive(self) -> None:
-        try:
-            while self._wanted():
-                if self.held >= self._prefetch:
-                    return  # revived again when a paused session's handlers have made room
-                try:
-                    await self._consume()
-                except QueueError as error:
-                    if self._wanted():
-                        _log.warning("consuming from %s failed: %s", self.address.destination.text, error)
-                        await asyncio.sleep(self._backoff.next())
-        finally:
-            self._revived()
+    def _is_reviving(self) -> bool:
+        return self._reviving is not None and not self._reviving.done()
 
-    def _revived(self) -> None:
-        # Only our own mark: a pause that cancelled this task, and a resume after it, may have started another.
-        if self._reviving is asyncio.current_task():
-            self._reviving = None
+    def _start_reviving(self, pause: float) -> None:
+        name = f"factflow-queue-consume {self.address.destination.text}"
+        self._reviving = self._tasks.start(self._revive(pause), name)
+
+    async def _revive(self, pause: float) -> None:
+        if pause:
+            await asyncio.sleep(pause)
+        # What was held before a pause must be settled first: two consumers together could hold more than ``prefetch``, and
+        # one with what is left of it could never be given more. The last of them to be settled revives.
+        while self._wanted() and not self._draining():
+            try:
+                await self._consume()
+            except QueueError as error:
+                if self._wanted():
+                    _log.warning("consuming from %s failed: %s", self.address.destination.text, error)
+                    await asyncio.sleep(self._backoff.next())
 
     def disconnected(self) -> None:
         """The connection is gone, and every session with it."""
@@ -205,15 +206,8 @@ class Intake:
         if session.consumer is not None:
             self._tasks.start(session.consumer.close(), "factflow-queue-consumer-close")
         self._backoff.failed(self._tasks.loop.time())
-        if self._reviving is None and not self._closed:
-            self._reviving = self._tasks.start(self._revive_later(), "factflow-queue-consume-again")
-
-    async def _revive_later(self) -> None:
-        try:
-            await asyncio.sleep(self._backoff.next())
-        finally:
-            self._revived()
-        self.revive()
+        if not self._closed and not self._is_reviving():
+            self._start_reviving(self._backoff.next())
 
     def _end(self, session: Session) -> None:
         if session in self._sessions:
@@ -231,7 +225,6 @@ class Intake:
         """A session that takes no more holds one less."""
         if session.alive and not session.held and session.consumer is not None:
             self._tasks.start(self._close_session(session), "factflow-queue-consumer-close")
-        self.revive()
 
     async def _close_session(self, session: Session) -> None:
         if session in self._sessions:
@@ -239,6 +232,7 @@ class Intake:
         if session.consumer is not None:
             await session.consumer.close()
         session.end()
+        self.revive()
 
     def give_back(self, items: Sequence[Item]) -> None:
         """Return messages that were not begun to the broker, in the background."""

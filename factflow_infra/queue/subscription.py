@@ -142,9 +142,9 @@ class HandlerSubscription:
         if item is not None:
             error = None if task.cancelled() else task.exception()
             if isinstance(error, GeneratorExit):
-                self._later(self._settle(item, self._decide(item, error)))
+                self._later(item, self._settle(item, self._decide(item, error)))
             else:
-                self._later(self._release(item))
+                self._later(item, self._release(item))
         if self._turns.ready and not self._over and len(self._workers) < self._concurrency:
             self._hire()
 
@@ -152,6 +152,7 @@ class HandlerSubscription:
 
     async def _work(self, worker: _Worker) -> None:
         turns, tasks = self._turns, self._tasks
+        fresh = contextvars.copy_context()
         in_a_row = 0
         while not self._over:
             item = turns.take()
@@ -175,6 +176,8 @@ class HandlerSubscription:
             worker.item = None
             if done:
                 self._done(item)
+            if contextvars.copy_context() != fresh:
+                return  # the handler has set context variables, which must not leak into the next message's
             in_a_row += 1
             if in_a_row >= _YIELD_EVERY:
                 in_a_row = 0
@@ -243,7 +246,7 @@ class HandlerSubscription:
         self._self_cancelled[message.message_id] = times + 1
         if times:
             pause = min(self._options.reconnect_cap, self._options.reconnect_base * 2.0 ** min(times - 1, 64))
-            self._later(self._release(item, pause))
+            self._later(item, self._release(item, pause))
             return False
         await self._intake.release_begun(item)
         return True
@@ -259,28 +262,27 @@ class HandlerSubscription:
         if await self._settler.try_once(item, decision):
             return True
         # The worker goes on with the next message: one that cannot be settled now must not stop the rest.
-        self._later(self._settle(item, decision, tried=True))
+        self._later(item, self._settle(item, decision, tried=True))
         return False
 
     async def _settle(self, item: Item, decision: Decision, *, tried: bool = False) -> None:
-        try:
-            if tried or not await self._settler.try_once(item, decision):
-                await self._settler.until_done(item, decision)
-        finally:
-            self._done(item)
+        if tried or not await self._settler.try_once(item, decision):
+            await self._settler.until_done(item, decision)
 
     async def _release(self, item: Item, pause: float = 0.0) -> None:
-        try:
-            if pause:
-                await asyncio.wait([item.session.ended], timeout=pause)
-            await self._intake.release_begun(item)
-        finally:
-            self._done(item)
+        if pause:
+            await asyncio.wait([item.session.ended], timeout=pause)
+        await self._intake.release_begun(item)
 
-    def _later(self, work: Any) -> None:
+    def _later(self, item: Item, work: Coroutine[Any, Any, None]) -> None:
+        """Settle ``item`` in the background; it keeps its turn, and counts as held, until ``work`` has ended."""
         task = self._tasks.start(work, f"factflow-queue-settle {self._name}")
         self._settling[task] = None
-        task.add_done_callback(lambda task: self._settling.pop(task, None))
+        task.add_done_callback(lambda task: self._settled(task, item))
+
+    def _settled(self, task: asyncio.Task[Any], item: Item) -> None:
+        self._settling.pop(task, None)
+        self._done(item)
 
     # Pausing and closing
 

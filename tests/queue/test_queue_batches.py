@@ -203,3 +203,21 @@ async def test_a_settling_that_is_cancelled_leaves_its_messages_held():
         assert not transport.count("acked", "0")
         await handle.ack(batch)
         assert transport.count("acked", "1") == 1
+
+
+async def test_a_settling_that_close_cuts_short_says_so():
+    transport = FakeTransport()
+
+    async def hang(address, _envelope):
+        if address.destination.name == "dlq":
+            await asyncio.Event().wait()
+
+    transport.publish_hook = hang
+    async with provider_on(transport) as provider:
+        handle = await filled(provider, 1)
+        settling = asyncio.create_task(handle.reject(await anext(handle)))
+        await turns()
+        await handle.close(timeout=0)
+        with pytest.raises(SubscriptionClosedError, match="closed before all was settled"):
+            await settling
+        assert len(transport.waiting("q")) == 1

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 
 import pytest
 from queue_fakes import FakeTransport, envelope, provider_on, turns, until
 
-from factflow_infra.errors import PublishRefusedError, PublishUnconfirmedError, QueueConnectionError, QueueStoppedError
+from factflow_infra.errors import (
+    PublishRefusedError,
+    PublishUnconfirmedError,
+    QueueConnectionError,
+    QueueStoppedError,
+    SubscriptionClosedError,
+)
 from factflow_infra.queue.messages import ErrorHandling, MessageStatus, QueueMessage
 from factflow_infra.queue.options import EngineOptions
 
-pytestmark = pytest.mark.asyncio
 NO_DELAY = ErrorHandling(retry_delay_seconds=0)
 
 
@@ -19,6 +25,7 @@ def message(text="x", **fields):
     return QueueMessage(text.encode(), message_id=text, **fields)
 
 
+@pytest.mark.asyncio
 async def test_handler_gets_what_was_published_and_none_acks():
     transport = FakeTransport()
     seen = []
@@ -35,6 +42,7 @@ async def test_handler_gets_what_was_published_and_none_acks():
     assert seen[0] == sent.changed(destination="orders", delivery_count=1, redelivered=False)
 
 
+@pytest.mark.asyncio
 async def test_retry_copy_is_confirmed_before_the_ack_and_counts():
     transport = FakeTransport()
     seen = []
@@ -57,6 +65,7 @@ async def test_retry_copy_is_confirmed_before_the_ack_and_counts():
     assert transport.log == [("put", "queue:q", "a")] + [("put", "queue:q", "a"), ("acked", "a")] * 2 + [("acked", "a")]
 
 
+@pytest.mark.asyncio
 async def test_retries_exhausted_reject_and_undecodable_go_to_the_dead_letter_queue():
     transport = FakeTransport()
 
@@ -97,6 +106,7 @@ async def test_retries_exhausted_reject_and_undecodable_go_to_the_dead_letter_qu
 @pytest.mark.parametrize(
     "error", [PublishRefusedError("full"), PublishUnconfirmedError("?"), QueueConnectionError("x")]
 )
+@pytest.mark.asyncio
 async def test_never_an_ack_without_a_confirmed_copy(error):
     transport = FakeTransport()
     failures = [error] * 3
@@ -123,6 +133,7 @@ async def test_never_an_ack_without_a_confirmed_copy(error):
     assert seen == ["poison", "next"]
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("verdict", ["ack", MessageStatus.ACCEPTED, True, 0, b""])
 async def test_a_wrong_verdict_is_a_failed_handling(verdict):
     transport = FakeTransport()
@@ -140,6 +151,7 @@ async def test_a_wrong_verdict_is_a_failed_handling(verdict):
     )
 
 
+@pytest.mark.asyncio
 async def test_a_handler_that_is_no_coroutine_function_fails_clearly():
     transport = FakeTransport()
     async with provider_on(transport) as provider:
@@ -150,6 +162,7 @@ async def test_a_handler_that_is_no_coroutine_function_fails_clearly():
     assert "await" in dead.message.headers["factflow-dead-letter-error"]
 
 
+@pytest.mark.asyncio
 async def test_concurrency_and_prefetch_are_bounds():
     transport = FakeTransport()
     gate = asyncio.Event()
@@ -174,6 +187,7 @@ async def test_concurrency_and_prefetch_are_bounds():
     assert most == 3
 
 
+@pytest.mark.asyncio
 async def test_order_with_one_worker_and_by_ordering_key_with_many():
     transport = FakeTransport()
     done = []
@@ -195,6 +209,7 @@ async def test_order_with_one_worker_and_by_ordering_key_with_many():
         assert [n for k, n in done if k == f"k{key}"] == list(range(key, 60, 5))
 
 
+@pytest.mark.asyncio
 async def test_lost_connection_drops_the_late_verdict_and_never_runs_one_id_twice_at_once():
     transport = FakeTransport()
     gates = [asyncio.Event(), asyncio.Event()]
@@ -231,6 +246,7 @@ async def test_lost_connection_drops_the_late_verdict_and_never_runs_one_id_twic
     assert seen == [("a", 1, False), ("a", 2, True)]
 
 
+@pytest.mark.asyncio
 async def test_max_deliveries_is_carried_where_the_broker_does_not_count():
     transport = FakeTransport()
     gate = asyncio.Event()
@@ -258,6 +274,7 @@ async def test_max_deliveries_is_carried_where_the_broker_does_not_count():
     assert dead.message.headers["factflow-dead-letter-reason"] == "deliveries-exhausted"
 
 
+@pytest.mark.asyncio
 async def test_max_deliveries_with_a_broker_that_counts():
     transport = FakeTransport(counts=True)
     seen = []
@@ -274,6 +291,7 @@ async def test_max_deliveries_with_a_broker_that_counts():
     assert [e.message.message_id for e in transport.waiting("dlq")] == ["b"]
 
 
+@pytest.mark.asyncio
 async def test_close_gives_back_what_is_not_done_and_cancels_what_runs():
     transport = FakeTransport()
     cancelled = []
@@ -299,6 +317,7 @@ async def test_close_gives_back_what_is_not_done_and_cancels_what_runs():
         assert provider.health().active_subscriptions == 0
 
 
+@pytest.mark.asyncio
 async def test_stop_waits_for_handlers_and_lets_them_publish():
     transport = FakeTransport()
     gate = asyncio.Event()
@@ -329,6 +348,7 @@ async def test_stop_waits_for_handlers_and_lets_them_publish():
     await provider.stop()
 
 
+@pytest.mark.asyncio
 async def test_handler_that_swallows_cancellation_is_abandoned_and_its_message_goes_back():
     transport = FakeTransport()
     release = asyncio.Event()
@@ -351,6 +371,7 @@ async def test_handler_that_swallows_cancellation_is_abandoned_and_its_message_g
     assert not transport.count("acked", "a")
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("timeout", [0, None, 30.0])
 async def test_stop_from_within_a_handler_applies_its_verdict(timeout):
     transport = FakeTransport()
@@ -369,6 +390,7 @@ async def test_stop_from_within_a_handler_applies_its_verdict(timeout):
     assert transport.closed == 1
 
 
+@pytest.mark.asyncio
 async def test_close_from_within_a_handler():
     transport = FakeTransport()
     box = []
@@ -383,6 +405,7 @@ async def test_close_from_within_a_handler():
         await until(lambda: not transport.consumers)
 
 
+@pytest.mark.asyncio
 async def test_cancelled_from_within_is_given_back_without_spinning():
     transport = FakeTransport()
     seen = []
@@ -405,6 +428,7 @@ async def test_cancelled_from_within_is_given_back_without_spinning():
     assert (back.message.message_id, back.attempts) == ("a", 0)
 
 
+@pytest.mark.asyncio
 async def test_cancelled_from_within_comes_again_until_it_is_handled():
     transport = FakeTransport()
     seen = []
@@ -425,6 +449,7 @@ class Worse(BaseException):
     pass
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("error", [Worse("boom"), GeneratorExit()])
 async def test_base_exceptions_are_failed_handlings(error):
     transport = FakeTransport()
@@ -443,6 +468,7 @@ async def test_base_exceptions_are_failed_handlings(error):
     assert len(transport.waiting("dlq")) == 1
 
 
+@pytest.mark.asyncio
 async def test_pause_gives_back_and_resume_takes_again():
     transport = FakeTransport()
     gate = asyncio.Event()
@@ -468,3 +494,205 @@ async def test_pause_gives_back_and_resume_takes_again():
         await until(lambda: transport.count("acked", "2"))
         assert subscription.status == "active"
     assert seen == ["0", "1", "2"]
+
+
+@pytest.mark.asyncio
+async def test_context_variables_do_not_leak_from_one_message_to_the_next():
+    transport = FakeTransport()
+    correlation = contextvars.ContextVar("correlation", default="none")
+    seen = []
+
+    async def handler(m):
+        seen.append((m.message_id, correlation.get()))
+        if m.message_id != "1":
+            correlation.set(m.message_id)
+
+    async with provider_on(transport) as provider:
+        correlation.set("service")
+        await provider.subscribe("q", handler)
+        correlation.set("later")
+        for n in range(4):
+            await provider.publish("q", message(str(n)))
+        await until(lambda: transport.count("acked", "3"))
+    assert seen == [(str(n), "service") for n in range(4)]
+
+
+@pytest.mark.asyncio
+async def test_resume_while_handlers_run_never_holds_more_than_prefetch():
+    transport = FakeTransport()
+    gate = asyncio.Event()
+    seen = []
+
+    async def handler(m):
+        seen.append(m.message_id)
+        await gate.wait()
+
+    async with provider_on(transport) as provider:
+        subscription = await provider.subscribe("q", handler, prefetch=2, concurrency=2)
+        for n in range(6):
+            await provider.publish("q", message(str(n)))
+        await turns()
+        await subscription.pause()
+        await subscription.resume()
+        await subscription.pause()
+        await subscription.resume()
+        await turns()
+        assert seen == ["0", "1"]
+        assert subscription.status == "active"
+        gate.set()
+        await until(lambda: transport.count("acked", "5"))
+        assert transport.consumers[0].most_held == 2
+    assert seen == [str(n) for n in range(6)]
+
+
+@pytest.mark.asyncio
+async def test_pausing_a_closed_subscription_is_an_error():
+    transport = FakeTransport()
+    async with provider_on(transport) as provider:
+        subscription = await provider.subscribe("q", lambda _m: None)
+        await subscription.close()
+        for call in (subscription.pause, subscription.resume):
+            with pytest.raises(SubscriptionClosedError, match="'q' is closed"):
+                await call()
+
+
+@pytest.mark.asyncio
+async def test_nothing_begins_while_stopping_and_a_handler_that_meets_that_is_not_at_fault():
+    transport = FakeTransport()
+    provider = provider_on(transport)
+    gate, started = asyncio.Event(), asyncio.Event()
+
+    async def handler(_m):
+        started.set()
+        await gate.wait()
+        await provider.subscribe("other", handler)
+
+    await provider.subscribe("q", handler, error_handling=ErrorHandling(max_retries=0))
+    await provider.publish("q", message("a"))
+    await started.wait()
+    stopping = asyncio.create_task(provider.stop())
+    await turns()
+    gate.set()
+    await stopping
+    [back] = transport.waiting("q")
+    assert back.attempts == 0
+    assert not transport.waiting("dlq")
+
+
+@pytest.mark.asyncio
+async def test_a_subscribe_that_stop_overtakes_says_so():
+    transport = FakeTransport()
+    gate = asyncio.Event()
+
+    async def wait(_address):
+        await gate.wait()
+
+    transport.consume_hook = wait
+    provider = provider_on(transport)
+    call = asyncio.create_task(provider.subscribe("q", lambda _m: None))
+    await until(lambda: transport.connects)
+    await turns()
+    stopping = asyncio.create_task(provider.stop())
+    await turns()
+    gate.set()
+    with pytest.raises(QueueStoppedError):
+        await call
+    await stopping
+    assert transport.consumers == []
+
+
+@pytest.mark.asyncio
+async def test_a_more_impatient_stop_hurries_an_earlier_one():
+    transport = FakeTransport()
+    provider = provider_on(transport)
+
+    async def handler(_m):
+        await asyncio.Event().wait()
+
+    await provider.subscribe("q", handler)
+    await provider.publish("q", message("a"))
+    await turns()
+    patient = asyncio.create_task(provider.stop(timeout=None))
+    await turns()
+    assert not patient.done()
+    await provider.stop(timeout=0)
+    await patient
+    assert len(transport.waiting("q")) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_message_whose_copy_cannot_be_confirmed_goes_back_at_stop():
+    transport = FakeTransport()
+
+    async def refuse(address, _envelope):
+        if address.destination.name == "dlq":
+            raise PublishRefusedError("full")
+
+    transport.publish_hook = refuse
+
+    async def handler(_m):
+        return MessageStatus.REJECT
+
+    provider = provider_on(transport)
+    await provider.subscribe("q", handler)
+    await provider.publish("q", message("a"))
+    await until(lambda: len(transport.sent_to("dlq")) > 2)
+    await provider.stop(timeout=0)
+    assert len(transport.waiting("q")) == 1
+    assert not transport.count("acked", "a")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_a_subscription_whose_handlers_never_suspend_gives_way(concurrency):
+    transport = FakeTransport()
+    seen = []
+
+    async def handler(m):
+        seen.append(m.message_id)
+
+    async with provider_on(transport) as provider:
+        for n in range(200):
+            transport.inject("queue:q", envelope(message(str(n))))
+        await provider.subscribe("q", handler, concurrency=concurrency, prefetch=1000)
+        most = before = 0
+        while len(seen) < 200:
+            await asyncio.sleep(0)
+            most = max(most, len(seen) - before)
+            before = len(seen)
+    assert most <= 16 * concurrency
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_in_a_handler_ends_the_program_and_the_message_goes_back(error):
+    transport = FakeTransport()
+    provider = provider_on(transport)
+    seen = []
+
+    async def handler(m):
+        seen.append(m.message_id)
+        if len(seen) == 1:
+            raise error
+
+    async def main():
+        await provider.subscribe("q", handler, error_handling=ErrorHandling(max_retries=0))
+        await provider.publish("q", message("a"))
+        await asyncio.Event().wait()
+
+    async def rest():
+        await until(lambda: transport.count("acked", "a"))
+        await provider.stop()
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _loop, _context: None)
+    program = loop.create_task(main())
+    try:
+        with pytest.raises(error):
+            loop.run_until_complete(program)
+        loop.run_until_complete(rest())  # whoever goes on after all loses nothing
+        program.cancel()
+        loop.run_until_complete(asyncio.wait([program]))
+    finally:
+        loop.close()
+    assert seen == ["a", "a"]
+    assert not transport.waiting("dlq")
