@@ -6,12 +6,11 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
-import pytest
-
 from factflow_infra.errors import SubscriptionClosedError
 from factflow_infra.queue.messages import DEAD_LETTER_HEADER_PREFIX, QueueMessage, SubscriptionStatus
 from factflow_infra_testing.contracts.queue.capabilities import QueueCapability as Can
 from factflow_infra_testing.contracts.queue.table import QUEUE_BEHAVIOURS, ids, numbered
+from factflow_infra_testing.contracts.raising import raises
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -155,10 +154,10 @@ async def settling_twice_raises(env: QueueEnvironment) -> None:
     first, second = batch.messages
     await handle.ack(first)
     for settle in (handle.ack, handle.retry, handle.reject):
-        with pytest.raises(SubscriptionClosedError):
+        with raises(SubscriptionClosedError):
             await settle(first)
     await handle.close()
-    with pytest.raises(SubscriptionClosedError):
+    with raises(SubscriptionClosedError):
         await handle.ack(second)
     await handle.close()
     assert [m.body for m in await env.left_in(queue)] == [b"1"]
@@ -200,7 +199,7 @@ async def abandoned_iteration_loses_nothing(env: QueueEnvironment) -> None:
             await provider.publish(queue, QueueMessage(body=str(n).encode()))
             await env.settle(1)
         waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with raises(asyncio.CancelledError):
             await waiting
         if hasattr(iterator, "aclose"):
             async with aclosing(cast("AsyncGenerator[BatchMessage]", iterator)):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from factflow_infra.errors import (
     InvalidMessageError,
     PublishRefusedError,
@@ -15,6 +13,7 @@ from factflow_infra.errors import (
 from factflow_infra.queue.messages import BatchStatus, MessageStatus, QueueMessage
 from factflow_infra_testing.contracts.queue.capabilities import QueueCapability as Can
 from factflow_infra_testing.contracts.queue.table import QUEUE_BEHAVIOURS, ids, numbered
+from factflow_infra_testing.contracts.raising import raises
 
 if TYPE_CHECKING:
     from factflow_infra_testing.contracts.queue.environment import QueueEnvironment
@@ -108,6 +107,6 @@ async def batch_with_bad_input_sends_nothing(env: QueueEnvironment) -> None:
     """One item that is no message: the call raises, names it, and the good ones beside it are not sent either."""
     queue, provider = env.name(), await env.provider()
     bad: list[object] = [QueueMessage(body=b"good"), {"body": "bad"}]
-    with pytest.raises(InvalidMessageError, match="dict"):
+    with raises(InvalidMessageError, saying="dict"):
         await provider.publish_batch(queue, bad)  # pyright: ignore[reportArgumentType] - bad on purpose
     assert await env.left_in(queue) == []

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import pytest
-
 from factflow_infra.errors import PublishRefusedError, PublishUnconfirmedError, QueueConnectionError, QueueError
 from factflow_infra.queue.messages import MessageStatus, QueueMessage
 from factflow_infra_testing.contracts.queue.capabilities import QueueCapability as Can
 from factflow_infra_testing.contracts.queue.table import QUEUE_BEHAVIOURS, ids, numbered
+from factflow_infra_testing.contracts.raising import raises
 
 if TYPE_CHECKING:
     from factflow_infra_testing.contracts.queue.environment import QueueEnvironment
@@ -107,7 +106,7 @@ async def lost_confirmation_is_said_to_be_unconfirmed(env: QueueEnvironment) -> 
     await provider.publish(queue, QueueMessage(body=b"first"))
     await env.lose_confirm(queue)
     message = QueueMessage(body=b"second")
-    with pytest.raises(PublishUnconfirmedError) as caught:
+    with raises(PublishUnconfirmedError) as caught:
         await env.within_patience(provider.publish(queue, message), "publish() never returned")
     assert caught.value.retryable
     await env.publish_until_taken(provider, queue, message)
@@ -124,7 +123,7 @@ async def refusal_raises(env: QueueEnvironment) -> None:
     queue, provider = env.name(), await env.provider()
     await provider.publish(queue, QueueMessage(body=b"first"))
     await env.refuse(queue)
-    with pytest.raises(PublishRefusedError) as caught:
+    with raises(PublishRefusedError) as caught:
         await provider.publish(queue, QueueMessage(body=b"refused"))
     assert isinstance(caught.value, QueueError)
     assert await provider.publish(queue, QueueMessage(body=b"third")) is MessageStatus.ACCEPTED
@@ -138,7 +137,7 @@ async def unreachable_broker_raises_connection_error(env: QueueEnvironment) -> N
     """
     queue, provider = env.name(), await env.provider()
     await env.stop_broker()
-    with pytest.raises(QueueConnectionError) as caught:
+    with raises(QueueConnectionError) as caught:
         await env.within_patience(provider.publish(queue, QueueMessage(body=b"no")), "publish() without a broker hung")
     assert caught.value.retryable
     await env.start_broker()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import pytest
-
 from factflow_infra.errors import PublishUnconfirmedError, QueueConnectionError, QueueStoppedError
 from factflow_infra.queue.messages import MessageStatus, QueueMessage, SubscriptionStatus
 from factflow_infra_testing.contracts.queue.capabilities import QueueCapability as Can
 from factflow_infra_testing.contracts.queue.inbox import Gate, never
 from factflow_infra_testing.contracts.queue.table import QUEUE_BEHAVIOURS, ids, numbered
+from factflow_infra_testing.contracts.raising import raises
 
 if TYPE_CHECKING:
     from factflow_infra_testing.contracts.queue.environment import QueueEnvironment
@@ -127,14 +126,14 @@ async def calls_after_stop_raise(env: QueueEnvironment) -> None:
     await provider.stop()
     message = QueueMessage(body=b"after")
     calls = (
-        provider.publish(queue, message),
-        provider.publish_batch(queue, [message]),
-        provider.subscribe(queue, env.inbox()),
-        provider.subscribe_batch(queue, max_messages=1, max_wait=1.0),
+        lambda: provider.publish(queue, message),
+        lambda: provider.publish_batch(queue, [message]),
+        lambda: provider.subscribe(queue, env.inbox()),
+        lambda: provider.subscribe_batch(queue, max_messages=1, max_wait=1.0),
     )
     for call in calls:
-        with pytest.raises(QueueStoppedError) as caught:
-            await call
+        with raises(QueueStoppedError) as caught:
+            await call()
         assert not caught.value.retryable
     assert [m.body for m in await env.left_in(queue)] == [b"before"]
 
@@ -152,7 +151,7 @@ async def stop_is_idempotent(env: QueueEnvironment) -> None:
     unused = await env.provider()
     await unused.stop()
     await unused.stop()
-    with pytest.raises(QueueStoppedError):
+    with raises(QueueStoppedError):
         await unused.publish(queue, QueueMessage(body=b"x"))
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-import pytest
-
 from factflow_infra.errors import InfraError, InvalidSubscriptionError
 from factflow_infra.queue.messages import QueueMessage, SubscriptionStatus
 from factflow_infra_testing.contracts.queue.capabilities import QueueCapability as Can
 from factflow_infra_testing.contracts.queue.inbox import Gate, never
 from factflow_infra_testing.contracts.queue.table import QUEUE_BEHAVIOURS, ids, numbered
+from factflow_infra_testing.contracts.raising import raises
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -68,7 +67,7 @@ async def subscribers_of_a_queue_compete_named_or_not(env: QueueEnvironment) -> 
 async def refused_subscribe_leaves_nothing_behind(env: QueueEnvironment) -> None:
     """A ``subscribe`` that raises has no consumer on the queue, and does not count as a subscription."""
     queue, provider, inbox = env.name(), await env.provider(), env.inbox()
-    with pytest.raises(InvalidSubscriptionError):
+    with raises(InvalidSubscriptionError):
         await provider.subscribe(queue, inbox, concurrency=0)
     assert provider.health().active_subscriptions == 0
     sent = numbered(5)
@@ -226,6 +225,6 @@ async def provider_is_a_context_manager(env: QueueEnvironment) -> None:
         assert provider.health().connected
         await provider.publish(queue, QueueMessage(body=b"x"))
     assert not provider.health().connected
-    with pytest.raises(InfraError):
+    with raises(InfraError):
         await provider.publish(queue, QueueMessage(body=b"y"))
     assert [m.body for m in await env.left_in(queue)] == [b"x"]

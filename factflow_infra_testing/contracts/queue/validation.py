@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, cast
 
-import pytest
-
 from factflow_infra.errors import InvalidDestinationError, InvalidMessageError, InvalidSubscriptionError, QueueError
 from factflow_infra.queue.messages import DEAD_LETTER_HEADER_PREFIX, ErrorHandling, QueueMessage
 from factflow_infra_testing.contracts.queue.capabilities import QueueCapability as Can
 from factflow_infra_testing.contracts.queue.inbox import HandlerError
 from factflow_infra_testing.contracts.queue.table import QUEUE_BEHAVIOURS
+from factflow_infra_testing.contracts.raising import raises
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -180,10 +179,10 @@ async def messages_check_themselves(env: QueueEnvironment) -> None:
         {"body": b"", "ordering_key": ""},
     )
     for arguments in bad:
-        with pytest.raises(InvalidMessageError):
+        with raises(InvalidMessageError):
             QueueMessage(**arguments)
     for value in (math.nan, {1, 2}, b"bytes", object()):
-        with pytest.raises(InvalidMessageError):
+        with raises(InvalidMessageError):
             QueueMessage.from_json(value)
 
 
@@ -205,7 +204,7 @@ async def error_handling_checks_itself(env: QueueEnvironment) -> None:
         {"dead_letter_queue": 7},
     )
     for arguments in bad:
-        with pytest.raises(InvalidSubscriptionError):
+        with raises(InvalidSubscriptionError):
             ErrorHandling(**arguments)
     default = ErrorHandling()
     assert (default.max_retries, default.retry_delay_seconds) == (3, 10.0)

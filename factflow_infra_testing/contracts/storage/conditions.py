@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from factflow_infra.errors import InvalidObjectError, PreconditionFailedError, WriteUnconfirmedError
+from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.capabilities import StorageCapability as Can
 from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, pieces
 from factflow_infra_testing.contracts.storage.table import STORAGE_BEHAVIOURS
@@ -20,7 +19,7 @@ async def if_absent_creates_once(env: StorageEnvironment) -> None:
     store, key = await env.provider(), env.key("x")
     await store.write(key, b"first", {"n": 1}, if_absent=True)
     for data in (b"second", pieces(b"second"), pieces(b"x" * 6_000_000, b"y" * 6_000_000)):
-        with pytest.raises(PreconditionFailedError) as caught:
+        with raises(PreconditionFailedError) as caught:
             await store.write(key, data, if_absent=True)
         assert not caught.value.retryable
     got = await store.get(key)
@@ -62,10 +61,10 @@ async def if_match_replaces_what_was_read(env: StorageEnvironment) -> None:
     third = await store.write(key, pieces(b"3"), if_match=(await store.stat(key)).etag)
     await store.write(key, b"4", {"n": 4}, if_match=(await store.get(key)).info.etag)
     for stale in (first.etag, second.etag, third.etag, "nonsense", '"quoted"', "*"):
-        with pytest.raises(PreconditionFailedError) as caught:
+        with raises(PreconditionFailedError) as caught:
             await store.write(key, b"5", if_match=stale)
         assert not caught.value.retryable
-    with pytest.raises(PreconditionFailedError):
+    with raises(PreconditionFailedError):
         await store.write(env.key("missing"), b"x", if_match=first.etag)
     got = await store.get(key)
     assert (got.data, dict(got.info.metadata)) == (b"4", {"n": 4})
@@ -96,12 +95,12 @@ async def if_match_loses_no_update(env: StorageEnvironment) -> None:
 async def conditions_are_checked(env: StorageEnvironment) -> None:
     """Both conditions at once, an empty etag, a wrong type: bad input."""
     store, key = await env.provider(), env.key("x")
-    with pytest.raises(InvalidObjectError):
+    with raises(InvalidObjectError):
         await store.write(key, b"x", if_absent=True, if_match="etag")
     for bad in ("", 7, b"etag"):
-        with pytest.raises(InvalidObjectError):
+        with raises(InvalidObjectError):
             await store.write(key, b"x", if_match=bad)  # pyright: ignore[reportArgumentType] - bad on purpose
-    with pytest.raises(InvalidObjectError):
+    with raises(InvalidObjectError):
         await store.write(key, b"x", if_absent="yes")  # pyright: ignore[reportArgumentType] - bad on purpose
     assert not await store.exists(key)
 
@@ -112,12 +111,12 @@ async def conditional_delete_deletes_what_was_read(env: StorageEnvironment) -> N
     store, key = await env.provider(), env.key("x")
     first = await store.write(key, b"1")
     second = await store.write(key, b"2")
-    with pytest.raises(PreconditionFailedError):
+    with raises(PreconditionFailedError):
         await store.delete(key, if_match=first.etag)
     assert await store.read(key) == b"2"
     await store.delete(key, if_match=second.etag)
     assert not await store.exists(key)
-    with pytest.raises(PreconditionFailedError):
+    with raises(PreconditionFailedError):
         await store.delete(key, if_match=second.etag)
 
 

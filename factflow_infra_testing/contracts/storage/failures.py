@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from factflow_infra.errors import (
     BucketNotFoundError,
     StorageAuthenticationError,
@@ -14,6 +12,7 @@ from factflow_infra.errors import (
     StorageUnreachableError,
     ThrottledError,
 )
+from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.capabilities import StorageCapability as Can
 from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, collected, pieces
 from factflow_infra_testing.contracts.storage.table import STORAGE_BEHAVIOURS
@@ -29,16 +28,16 @@ async def every_call_raises(
     """Assert that writing, reading and listing raise ``kind``, with a cause and ``retryable`` as said."""
     key = env.key("x")
     for call in (
-        store.write(key, b"x"),
-        store.write(key, pieces(b"x" * 6_000_000)),
-        store.read(key),
-        store.stat(key),
-        collected(store.stream(key)),
-        store.list_page(env.prefix),
-        env.keys(store),
+        lambda: store.write(key, b"x"),
+        lambda: store.write(key, pieces(b"x" * 6_000_000)),
+        lambda: store.read(key),
+        lambda: store.stat(key),
+        lambda: collected(store.stream(key)),
+        lambda: store.list_page(env.prefix),
+        lambda: env.keys(store),
     ):
-        with pytest.raises(kind) as caught:
-            await env.within_patience(call, "a call never returned")
+        with raises(kind) as caught:
+            await env.within_patience(call(), "a call never returned")
         assert caught.value.retryable is retryable
         assert str(caught.value)
 
@@ -81,10 +80,10 @@ async def denied_write_changes_nothing(env: StorageEnvironment) -> None:
     await env.faults.deny()
     try:
         for data in (b"new", pieces(b"new")):
-            with pytest.raises(StoragePermissionError) as caught:
+            with raises(StoragePermissionError) as caught:
                 await store.write(key, data)
             assert not caught.value.retryable
-        with pytest.raises(StoragePermissionError):
+        with raises(StoragePermissionError):
             await store.write(env.key("new"), b"x")
     finally:
         await env.faults.allow()
@@ -103,7 +102,7 @@ async def full_disk_changes_nothing(env: StorageEnvironment) -> None:
     await env.faults.fill()
     try:
         for data in (b"n" * 2_000_000, pieces(b"n" * 1_500_000, b"n" * 1_500_000)):
-            with pytest.raises(StorageFullError) as caught:
+            with raises(StorageFullError) as caught:
                 await store.write(key, data, {"n": 2})
             assert not caught.value.retryable
     finally:

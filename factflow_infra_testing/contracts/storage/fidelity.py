@@ -7,9 +7,8 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
 from factflow_infra.errors import CorruptObjectError, InvalidObjectError
+from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.capabilities import StorageCapability as Can
 from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, collected
 from factflow_infra_testing.contracts.storage.table import STORAGE_BEHAVIOURS
@@ -66,7 +65,7 @@ async def what_is_no_json_object_is_refused(env: StorageEnvironment) -> None:
         "text",
     )
     for metadata in bad:
-        with pytest.raises(InvalidObjectError):
+        with raises(InvalidObjectError):
             await store.write(env.key("x"), b"data", metadata)
     assert await env.keys(store) == []
 
@@ -122,9 +121,9 @@ async def corruption_at_rest_is_found(env: StorageEnvironment) -> None:
         await store.write(key, data, {"m": 1})
         await store.write(fine, data)
         await env.faults.corrupt(key)
-        for call in (store.read(key), store.get(key), collected(store.stream(key))):
-            with pytest.raises(CorruptObjectError, match="x") as caught:
-                await call
+        for call in (lambda: store.read(key), lambda: store.get(key), lambda: collected(store.stream(key))):
+            with raises(CorruptObjectError, saying="x") as caught:
+                await call()
             assert not caught.value.retryable
         assert await store.read(fine) == data
         await store.write(key, data)
@@ -142,5 +141,5 @@ async def corruption_is_not_copied_as_good(env: StorageEnvironment) -> None:
         await store.copy(key, target)
         await store.read(target)
 
-    with pytest.raises(CorruptObjectError):
+    with raises(CorruptObjectError):
         await copy_and_read()

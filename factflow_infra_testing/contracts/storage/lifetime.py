@@ -6,15 +6,14 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-import pytest
-
 from factflow_infra.errors import StorageClosedError
+from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.capabilities import StorageCapability as Can
 from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, collected
 from factflow_infra_testing.contracts.storage.table import STORAGE_BEHAVIOURS
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 
 @STORAGE_BEHAVIOURS.add("S9", Can.REAL_LOOP)
@@ -47,19 +46,19 @@ async def cancelled_calls_leave_the_provider_usable(env: StorageEnvironment) -> 
     store, key = await env.provider(), env.key("x")
     await store.write(key, b"content", {"n": 1})
     for steps in range(4):
-        calls: list[Coroutine[object, object, object]] = [
-            store.read(key),
-            store.get(key),
-            store.stat(key),
-            store.exists(key),
-            store.list_page(env.prefix),
-            collected(store.stream(key)),
-            store.copy(key, key),
-            store.delete(env.key("nothing")),
-            env.keys(store),
+        calls: list[Callable[[], Coroutine[object, object, object]]] = [
+            lambda: store.read(key),
+            lambda: store.get(key),
+            lambda: store.stat(key),
+            lambda: store.exists(key),
+            lambda: store.list_page(env.prefix),
+            lambda: collected(store.stream(key)),
+            lambda: store.copy(key, key),
+            lambda: store.delete(env.key("nothing")),
+            lambda: env.keys(store),
         ]
         for call in calls:
-            task = asyncio.ensure_future(call)
+            task = asyncio.ensure_future(call())
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()
@@ -92,21 +91,21 @@ async def calls_after_close_raise(env: StorageEnvironment) -> None:
     await store.write(key, b"x")
     await store.close()
     await store.close()
-    calls: list[Coroutine[object, object, object]] = [
-        store.write(key, b"y"),
-        store.read(key),
-        store.get(key),
-        store.stat(key),
-        store.exists(key),
-        store.delete(key),
-        store.copy(key, key),
-        store.list_page(env.prefix),
-        collected(store.stream(key)),
-        env.keys(store),
+    calls: list[Callable[[], Coroutine[object, object, object]]] = [
+        lambda: store.write(key, b"y"),
+        lambda: store.read(key),
+        lambda: store.get(key),
+        lambda: store.stat(key),
+        lambda: store.exists(key),
+        lambda: store.delete(key),
+        lambda: store.copy(key, key),
+        lambda: store.list_page(env.prefix),
+        lambda: collected(store.stream(key)),
+        lambda: env.keys(store),
     ]
     for call in calls:
-        with pytest.raises(StorageClosedError) as caught:
-            await call
+        with raises(StorageClosedError) as caught:
+            await call()
         assert not caught.value.retryable
     other = await env.provider()
     assert await other.read(key) == b"x"

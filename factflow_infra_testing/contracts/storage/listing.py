@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from factflow_infra.errors import StorageError
+from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.capabilities import StorageCapability as Can
 from factflow_infra_testing.contracts.storage.table import STORAGE_BEHAVIOURS
 
@@ -205,6 +204,6 @@ async def bad_listings_are_refused(env: StorageEnvironment) -> None:
         {"prefix": None},
     )
     for arguments in bad:
-        with pytest.raises(StorageError) as caught:
+        with raises(StorageError) as caught:
             await store.list_page(**arguments)
         assert isinstance(caught.value, ValueError), f"{arguments!r}: {caught.value!r}"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from factflow_infra.errors import ObjectNotFoundError
+from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, collected
 from factflow_infra_testing.contracts.storage.table import STORAGE_BEHAVIOURS
 
@@ -19,15 +18,15 @@ async def missing_key_is_said_to_be_missing(env: StorageEnvironment) -> None:
     for name in ("nothing", "dir", "dir/x2", "no/such/dir/x", "dir/x.meta", "DIR/X"):
         key = env.key(name)
         calls = (
-            store.read(key),
-            store.get(key),
-            store.stat(key),
-            store.copy(key, env.key("target")),
-            collected(store.stream(key)),
+            lambda key=key: store.read(key),
+            lambda key=key: store.get(key),
+            lambda key=key: store.stat(key),
+            lambda key=key: store.copy(key, env.key("target")),
+            lambda key=key: collected(store.stream(key)),
         )
         for call in calls:
-            with pytest.raises(ObjectNotFoundError) as caught:
-                await call
+            with raises(ObjectNotFoundError) as caught:
+                await call()
             assert key in str(caught.value)
             assert not caught.value.retryable
         assert await store.exists(key) is False
@@ -44,7 +43,7 @@ async def delete_removes(env: StorageEnvironment) -> None:
         await store.write(env.key(name), b"x", {"name": name})
     await store.delete(env.key("dir/a"))
     assert not await other.exists(env.key("dir/a"))
-    with pytest.raises(ObjectNotFoundError):
+    with raises(ObjectNotFoundError):
         await other.read(env.key("dir/a"))
     assert await env.keys(other) == ["a", "dir/b"]
     await store.delete(env.key("dir/a"))
@@ -106,7 +105,7 @@ async def failed_copy_leaves_the_target(env: StorageEnvironment) -> None:
     store, target = await env.provider(), env.key("target")
     await store.write(target, b"old", {"n": 1})
     for name in ("target", "new"):
-        with pytest.raises(ObjectNotFoundError):
+        with raises(ObjectNotFoundError):
             await store.copy(env.key("nothing"), env.key(name))
     got = await store.get(target)
     assert (got.data, dict(got.info.metadata)) == (b"old", {"n": 1})

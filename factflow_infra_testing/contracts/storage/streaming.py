@@ -6,9 +6,8 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
-import pytest
-
 from factflow_infra.errors import InvalidObjectError
+from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, collected
 from factflow_infra_testing.contracts.storage.table import STORAGE_BEHAVIOURS
 
@@ -55,7 +54,7 @@ async def bad_ranges_are_refused(env: StorageEnvironment) -> None:
         {"chunk_size": 1.5},
     )
     for arguments in bad:
-        with pytest.raises(InvalidObjectError):
+        with raises(InvalidObjectError):
             await collected(store.stream(key, **arguments))
 
 
@@ -107,7 +106,7 @@ async def abandoned_stream_holds_nothing(env: StorageEnvironment) -> None:
         reading = asyncio.ensure_future(collected(store.stream(key, chunk_size=1000)))
         await asyncio.sleep(0)
         reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with raises(asyncio.CancelledError):
             await reading
     assert await env.within_patience(store.read(key), "the provider is wedged") == b"x" * 500_000
 

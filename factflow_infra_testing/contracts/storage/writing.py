@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-import pytest
-
 from factflow_infra.errors import InvalidObjectError, ObjectNotFoundError, WriteUnconfirmedError
+from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.capabilities import StorageCapability as Can
 from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, pieces
 from factflow_infra_testing.contracts.storage.table import STORAGE_BEHAVIOURS
@@ -132,7 +131,7 @@ async def failing_stream_writes_nothing(env: StorageEnvironment) -> None:
     await store.write(old, b"old content", {"old": True})
     for parts in ((), (b"x",), (b"x" * 6_000_000, b"y" * 6_000_000)):
         for key in (old, new):
-            with pytest.raises(BrokenStreamError):
+            with raises(BrokenStreamError):
                 await store.write(key, breaking(*parts))
     got = await store.get(old)
     assert (got.data, dict(got.info.metadata)) == (b"old content", {"old": True})
@@ -168,7 +167,7 @@ async def cancelled_stream_writes_nothing(env: StorageEnvironment) -> None:
         assert await store.read(old) == b"old content"
         assert not await store.exists(new)
         writing.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with raises(asyncio.CancelledError):
             await env.within_patience(writing, "a cancelled write never returned")
     assert closed == [old, new, old, new]
     assert await store.read(old) == b"old content"
@@ -186,7 +185,7 @@ async def stream_of_what_is_not_bytes_writes_nothing(env: StorageEnvironment) ->
         yield b"good"
         yield "text"  # pyright: ignore[reportReturnType] - bad on purpose
 
-    with pytest.raises(InvalidObjectError):
+    with raises(InvalidObjectError):
         await store.write(key, source())
     assert not await store.exists(key)
 
@@ -231,12 +230,12 @@ async def refused_data_writes_nothing(env: StorageEnvironment) -> None:
     """What is no data (text, ``None``, a list), no metadata, no media type: ``InvalidObjectError``, and no object."""
     store, key = await env.provider(), env.key("x")
     for bad in ("text", None, [b"a"], 7, iter([b"a"])):
-        with pytest.raises(InvalidObjectError):
+        with raises(InvalidObjectError):
             await store.write(key, bad)  # pyright: ignore[reportArgumentType] - bad on purpose
     for content_type in ("", "no-slash", "new\nline/x", "grün/x", 7):
-        with pytest.raises(InvalidObjectError):
+        with raises(InvalidObjectError):
             await store.write(key, b"x", content_type=content_type)  # pyright: ignore[reportArgumentType] - bad on purpose
-    with pytest.raises(ObjectNotFoundError):
+    with raises(ObjectNotFoundError):
         await store.read(key)
 
 
