@@ -204,8 +204,7 @@ class DiskOs:
         if node is old:
             return
         if old is not None:
-            if stat.S_ISDIR(old.st_mode):
-                raise _error(errno.EISDIR, target)
+            _check_replaceable(node, old, target)
             there.remove_entry(target)
         folder.remove_entry(name, recursive=False)
         node.name = target
@@ -293,6 +292,14 @@ class _Paths:
         return os.path.normpath(f"/{path}") if not path.startswith("/") else os.path.normpath(path)
 
     split = staticmethod(os.path.split)
+
+
+def _check_replaceable(node: Any, old: Any, target: str) -> None:
+    is_folder = stat.S_ISDIR(node.st_mode)
+    if stat.S_ISDIR(old.st_mode) != is_folder:
+        raise _error(errno.ENOTDIR if is_folder else errno.EISDIR, target)
+    if is_folder and old.entries:
+        raise _error(errno.ENOTEMPTY, target)
 
 
 def _new_file(filesystem: Any, name: str, mode: int) -> Any:

@@ -82,19 +82,22 @@ class SimulatedFilesystem:
     def __enter__(self) -> Self:
         if self._patcher is not None:
             raise RuntimeError("this SimulatedFilesystem is entered already")
-        self._patcher = _patcher()
         self._bound = [_Bound(sys.modules[name]) for name in _BINDING if name in sys.modules]
-        with _left_alone(self._patcher):
-            self._patcher.setUp()
-        self._patcher.pause()
+        with _alone() as kind:
+            self._patcher = kind(allow_root_user=True)
+            with _left_alone(self._patcher):
+                self._patcher.setUp()
+            self._patcher.stop_patching()
         self._disk = DiskOs(self._patcher.fs)
         self.reset()
         return self
 
     def __exit__(self, *_: object) -> None:
         patcher, self._patcher, self._disk = self._patcher, None, None
-        patcher.tearDown()
-        patcher.clear_fs_cache()  # other users of pyfakefs in this process leave other modules alone
+        with _alone() as kind:
+            kind.PATCHER, kind.REF_COUNT = patcher, 1
+            patcher.tearDown()
+            patcher.clear_fs_cache()  # other users of pyfakefs in this process leave other modules alone
 
     def reset(self) -> None:
         """An empty disk with only the root folder, and nothing open."""
@@ -115,7 +118,9 @@ class SimulatedFilesystem:
         _fence()
         real = steps.os, steps.fcntl
         self._active = True
-        self._patcher.resume()
+        # pyfakefs' pathlib is bound to one filesystem a process: to whichever was made last.
+        importlib.import_module("pyfakefs.fake_pathlib").init_module(self.filesystem)
+        self._patcher.start_patching()
         for module in self._bound:
             module.to_fake()
         _put(steps, self.disk, DiskFcntl(self.disk))
@@ -124,7 +129,8 @@ class SimulatedFilesystem:
             yield self
         finally:
             _Fence.up = False
-            self._patcher.pause()
+            with _alone():
+                _keep_imported(self._patcher)
             for module in self._bound:
                 module.to_real()
             _put(steps, *real)
@@ -142,7 +148,7 @@ def _fence() -> None:
     if _Fence.installed:
         return
     _Fence.installed = True
-    places = {*sys.path, *sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, "/usr/share/zoneinfo"}
+    places = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, "/usr/share/zoneinfo"}
     _Fence.readable = tuple(os.path.abspath(place) for place in places if place)  # noqa: PTH100 - text, no disk
     sys.addaudithook(_watch)
 
@@ -157,9 +163,9 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         writes = bool(flags & _WRITING) if isinstance(flags, int) else bool(mode) and any(c in mode for c in "wax+")
     else:
         writes = event in _CHANGES
-    if text is None or text.startswith("/dev/") or "__pycache__" in text:
+    if not text or text.startswith("/dev/") or "__pycache__" in text:
         return
-    if not writes and (text == "" or text.startswith(_Fence.readable)):
+    if not writes and text.startswith((*_Fence.readable, *(place for place in sys.path if place))):
         return
     raise RealDiskError(
         f"code in a simulated run reached for the real disk: {event} {text!r}. Files of the code under test belong on the "
@@ -186,16 +192,61 @@ class _Bound:
         vars(self._module).update(self._real)
 
 
+def _keep_imported(patcher: Any) -> None:
+    """End the patching, and keep the modules that were imported under it: pyfakefs would have them imported once more.
+
+    Two of a module are two of each of its classes. What such a module has of the fake modules is replaced by the real ones,
+    and it is patched as all others from the next run on. Only where it took single functions or classes of theirs, it is
+    left to be imported anew.
+    """
+    finder = patcher._dyn_patcher  # noqa: SLF001 - it has no other way to be told
+    names: set[str] = finder._loaded_module_names  # noqa: SLF001
+    real = {id(fake): finder.sysmodules.get(name) for name, fake in patcher.fake_modules.items()}
+    back: list[tuple[ModuleType, str, Any]] = []
+    for name in list(names):
+        module = sys.modules.get(name)
+        if module is None:
+            continue
+        items = list(vars(module).items())
+        if any(_is_fake(value) for _, value in items if id(value) not in real):
+            continue
+        names.discard(name)
+        back += [(module, key, real[id(value)]) for key, value in items if real.get(id(value)) is not None]
+    patcher.stop_patching()
+    for module, key, value in back:
+        vars(module)[key] = value
+    if back:
+        with _left_alone(patcher, anew=False):
+            patcher._find_modules()  # noqa: SLF001
+
+
+def _is_fake(value: object) -> bool:
+    origin = value if isinstance(value, type) else type(getattr(value, "__self__", None))
+    return origin.__module__.startswith("pyfakefs.")
+
+
 def _put(module: Any, system: Any, locks: Any) -> None:
     module.os, module.fcntl = system, locks
 
 
-def _patcher() -> Any:
-    return importlib.import_module("pyfakefs.fake_filesystem_unittest").Patcher(allow_root_user=True)
+@contextmanager
+def _alone() -> Generator[Any, None, None]:
+    """The class of the patchers, made to forget the one that it keeps for everybody.
+
+    That one is resumed by pyfakefs' pytest plugin before each test, and is what its ``fs`` fixture gives: neither must
+    get hold of ours.
+    """
+    kind: Any = importlib.import_module("pyfakefs.fake_filesystem_unittest").Patcher
+    others = kind.PATCHER, kind.REF_COUNT
+    kind.PATCHER, kind.REF_COUNT = None, 0
+    try:
+        yield kind
+    finally:
+        kind.PATCHER, kind.REF_COUNT = others
 
 
 @contextmanager
-def _left_alone(patcher: Any) -> Generator[None, None, None]:
+def _left_alone(patcher: Any, *, anew: bool = True) -> Generator[None, None, None]:
     """Keep the modules of ``_REAL`` on the real disk.
 
     By pyfakefs' list of modules, not by its list of names: with names every patched call inspects the stack, and a name
@@ -206,7 +257,8 @@ def _left_alone(patcher: Any) -> Generator[None, None, None]:
         for name, module in sys.modules.items()
         if name in _REAL or name.startswith(tuple(f"{one}." for one in _REAL))
     } - patcher.SKIPMODULES
-    patcher.clear_fs_cache()
+    if anew:
+        patcher.clear_fs_cache()
     patcher.SKIPMODULES.update(modules)
     try:
         yield

@@ -83,7 +83,9 @@ async def measure(rounds: int, calls: dict[str, Callable[[int], Awaitable[object
 
 def show(what: str, medians: dict[str, float]) -> None:
     own = medians["provider"]
-    others = "  ".join(f"{name} {t * 1e3:7.2f} ms, ratio {t / own:4.2f}" for name, t in medians.items() if name != "provider")
+    others = "  ".join(
+        f"{name} {t * 1e3:7.2f} ms, ratio {t / own:4.2f}" for name, t in medians.items() if name != "provider"
+    )
     print(f"{what:28} provider {own * 1e3:7.2f} ms  {others}")
 
 
