@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 from datetime import UTC, datetime
@@ -103,6 +104,7 @@ async def times_follow_the_writes(env: StorageEnvironment) -> None:
     """``created_at`` is the key's first write, ``modified_at`` never goes back."""
     store, key = await env.provider(), env.key("x")
     first = await store.write(key, b"1")
+    await asyncio.sleep(env.pace.seconds(5))
     second = await store.write(key, b"2")
     assert second.created_at == first.created_at
     assert second.modified_at >= first.modified_at

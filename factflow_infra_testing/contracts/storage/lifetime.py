@@ -18,26 +18,30 @@ if TYPE_CHECKING:
 
 @STORAGE_BEHAVIOURS.add("S9", Can.REAL_LOOP)
 async def loop_runs_beside_the_calls(env: StorageEnvironment) -> None:
-    """While megabytes are written, hashed, copied and read, the loop goes on: other tasks run many times."""
-    store, beats, done = await env.provider(), 0, asyncio.Event()
+    """While megabytes are written, hashed, copied and read, the loop goes on: it does not stand still for most of that
+    time. A loaded machine makes it stutter, so a pause counts from 50 ms on.
+    """
+    store, loop = await env.provider(), asyncio.get_running_loop()
+    stood_still, done = 0.0, asyncio.Event()
 
     async def heart() -> None:
-        nonlocal beats
+        nonlocal stood_still
         while not done.is_set():
-            beats += 1
+            before = loop.time()
             await asyncio.sleep(0.0005)
+            stood_still += max(0.0, loop.time() - before - 0.05)
 
     heartbeat = asyncio.ensure_future(heart())
     await asyncio.sleep(0)
-    data = b"x" * 8_000_000
-    await store.write(env.key("x"), data)
-    during_write = beats
+    start, data = loop.time(), b"x" * 8_000_000
+    for name in ("x", "y"):
+        await store.write(env.key(name), data)
     await store.copy(env.key("x"), env.key("y"))
     assert await store.read(env.key("y")) == data
+    took = loop.time() - start
     done.set()
     await heartbeat
-    assert during_write > 2, "the loop stood still while an object was written"
-    assert beats > during_write, "the loop stood still while an object was copied and read"
+    assert stood_still < took / 2, f"the loop stood still for {stood_still:.3f} of {took:.3f} s"
 
 
 @STORAGE_BEHAVIOURS.add("S9")

@@ -80,6 +80,9 @@ async def pages_are_full_and_end(env: StorageEnvironment) -> None:
     assert sizes == {1: [1, 1, 1], 2: [2, 1], 3: [3], 1000: [3]}
     assert await paged(env, store, "none-", 5) == [([], [])]
     assert [k for keys, _ in await paged(env, store, "k-", 1) for k in keys] == ["k-0", "k-1", "k-2"]
+    extending = ["x", "x!", "xa", "xaa", "xb"]
+    store = await written(env, *extending)
+    assert [k for keys, _ in await paged(env, store, "x", 1) for k in keys] == extending
 
 
 @STORAGE_BEHAVIOURS.add("S5", like=("gocdk/TestList",))
