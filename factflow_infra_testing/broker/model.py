@@ -240,19 +240,25 @@ class Broker(Topology):
                 self._shuffle(queue)
             consumer = rotation.popleft()
             consumer.waiting = False
-            if not consumer.has_credit():  # its session's other consumers used up the common limit
+            if not consumer.has_credit():
                 continue
             delivery = self._hand_over(queue, consumer.session, consumer, auto_ack=consumer.auto_ack)
-            self._wait_in_turn(consumer)
+            if queue.type.keeps_turn or consumer.has_credit():
+                consumer.waiting = True
+                rotation.append(consumer)
             consumer.deliver(delivery)
             if self._duplicates:
                 self._send_again(delivery)
 
     def _shuffle(self, queue: Queue) -> None:
         """The fault ``reorder``: another consumer's turn is now. Whose turn it is, no broker promises to its clients."""
-        skipped = self._decisions.pick(min(len(queue.rotation), _WIDEST_REORDER), REORDER, queue.label)
-        if skipped:
-            queue.rotation.rotate(-skipped)
+        able = [consumer for consumer in queue.rotation if consumer.has_credit()]
+        if len(able) < 2:
+            return
+        choice = self._decisions.pick(min(len(able), _WIDEST_REORDER), REORDER, queue.label)
+        if choice:
+            queue.rotation.remove(able[choice])
+            queue.rotation.appendleft(able[choice])
             head = queue.head()
             if head is not None:
                 self._event(FAULT, queue, head, reason=REORDER)
@@ -361,6 +367,8 @@ class Broker(Topology):
         limit = queue.options.delivery_limit
         if limit is not None and queue.type.limits and entry.returns > limit:
             self._bury(queue, entry, "delivery_limit")
+            if not lost and queue.type.limit_widens and delivery.consumer is not None:
+                delivery.consumer.held -= 1
             return
         queue.put_back(entry, queue.type.lost if lost else queue.nack_place)
         if self.observer is not None:

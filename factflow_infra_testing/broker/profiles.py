@@ -35,7 +35,9 @@ class QueueType:
     ``nack``: place of a message that a consumer gave back; ``nack_limited``: the same where the queue has a delivery
     limit. ``lost``: place of the unacked messages of a session that ended. ``counts``: deliveries report how often the
     message came back. ``limits``: a delivery limit is honoured. ``keeps_transient``: transient messages survive a
-    restart. ``crash_flags``: after a crash every message that was kept is flagged as redelivered.
+    restart. ``crash_flags``: after a crash every message that was kept is flagged as redelivered. ``keeps_turn``: a
+    consumer that a delivery leaves without room joins the end of the line all the same, and leaves it only when its turn
+    comes and it still has none. ``limit_widens``: a nack past the delivery limit gives its consumer room for two.
     ``exclusive``, ``transient``, ``auto_delete``: queues of this type may be so.
     """
 
@@ -47,6 +49,8 @@ class QueueType:
     limits: bool
     keeps_transient: bool
     crash_flags: bool
+    keeps_turn: bool
+    limit_widens: bool
     exclusive: bool
     transient: bool
     auto_delete: bool
@@ -85,6 +89,8 @@ _CLASSIC: Final = QueueType(
     limits=False,
     keeps_transient=False,
     crash_flags=True,
+    keeps_turn=True,
+    limit_widens=False,
     exclusive=True,
     transient=True,
     auto_delete=True,
@@ -97,6 +103,8 @@ _CLASSIC: Final = QueueType(
             "limits": "RMQ-3",
             "keeps_transient": "RMQ-9",
             "crash_flags": "RMQ-11",
+            "keeps_turn": "RMQ-19",
+            "limit_widens": "RMQ-3",
             "exclusive": "RMQ-13",
             "transient": "RMQ-13",
             "auto_delete": "RMQ-14",
@@ -113,6 +121,8 @@ _QUORUM: Final = QueueType(
     limits=True,
     keeps_transient=True,
     crash_flags=False,
+    keeps_turn=False,
+    limit_widens=True,
     exclusive=False,
     transient=False,
     auto_delete=False,
@@ -125,6 +135,8 @@ _QUORUM: Final = QueueType(
             "limits": "RMQ-8",
             "keeps_transient": "RMQ-10",
             "crash_flags": "RMQ-10",
+            "keeps_turn": "RMQ-19",
+            "limit_widens": "RMQ-22",
             "exclusive": "RMQ-13",
             "transient": "RMQ-13",
             "auto_delete": "RMQ-13",

@@ -181,6 +181,29 @@ def test_a_nacked_message_goes_to_the_next_in_turn(row, expected):
     assert " ".join(bench.seen) == expected
 
 
+@pytest.mark.parametrize(("row", "expected"), [(CLASSIC, "A1 A2 B3"), (QUORUM, "A1 B2 A3"), (LIMITED, "A1 B2 A3")])
+def test_a_full_consumer_leaves_the_line_at_once_or_when_its_turn_comes(row, expected):
+    bench = Bench(row)
+    _, got = bench.consume("A", limit=1)
+    bench.publish("1")
+    bench.consume("B", limit=1)
+    bench.broker.ack(got[0])
+    bench.publish("23")
+    assert " ".join(bench.seen) == expected
+
+
+def test_a_nack_past_the_delivery_limit_gives_room_for_two():
+    bench = Bench(LIMITED, delivery_limit=1)
+    _, got = bench.consume(limit=1)
+    bench.publish("1234")
+    bench.broker.nack(got[0], requeue=True)
+    assert " ".join(bench.seen) == "1 1Rc1"
+    bench.broker.nack(got[1], requeue=True)
+    assert " ".join(bench.seen) == "1 1Rc1 2 3"
+    bench.broker.ack(got[2])
+    assert " ".join(bench.seen) == "1 1Rc1 2 3 4"
+
+
 @pytest.mark.parametrize(
     ("row", "expected"), [(CLASSIC, "A1 B2 A3 B4 A1R"), (QUORUM, "A1 B2 A3 B4 A5"), (LIMITED, "A1 B2 A3 B4 A1Rc1")]
 )
@@ -409,14 +432,19 @@ def test_a_session_limit_is_shared_by_its_consumers_and_a_window_counts_bytes():
     assert len(got) == 3
 
 
-def test_reorder_picks_another_consumer_and_only_where_there_is_one():
-    bench = Bench(faults=[Fault("reorder", "q", 1), Fault("reorder", "q", 3)])
-    bench.consume("A")
+def test_reorder_gives_the_turn_to_another_consumer_that_has_room():
+    bench = Bench(faults=[Fault("reorder", "q", 2)])
+    bench.consume("A", limit=2)
     bench.publish("1")
     bench.consume("B")
-    bench.publish("234")
-    assert bench.seen[0] == "A1"
-    assert bench.seen[1] == "B2", "A was next in turn"
+    bench.publish("2345")
+    assert " ".join(bench.seen) == "A1 A2 B3 B4 B5", "asked at 2 (A or B); then A was full, and there was no choice"
+    other = Bench(faults=[Fault("reorder", "q", 2)])
+    other.consume("A")
+    other.consume("B")
+    other.publish("123")
+    assert " ".join(other.seen) == "A1 A2 B3"
+    assert [event.reason for event in other.events if event.kind == "fault"] == ["reorder"]
 
 
 def test_duplicate_sends_the_tests_message_again_and_nobody_elses():
