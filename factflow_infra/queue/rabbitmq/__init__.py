@@ -1,0 +1,5 @@
+"""The queue provider for RabbitMQ."""
+
+from factflow_infra.queue.rabbitmq.provider import RabbitMqQueueProvider
+
+__all__ = ["RabbitMqQueueProvider"]

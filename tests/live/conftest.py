@@ -1,0 +1,55 @@
+"""Real servers for the live tests: each started once for a session, or once for each xdist worker."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+
+def _servers(name: str) -> ModuleType:
+    # By path: ``servers`` is no package, and its modules have the names of what they start.
+    full_name = f"live_servers_{name}"
+    if full_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(full_name, Path(__file__).parent / "servers" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[full_name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[full_name]
+
+
+def _need(missing: str | None) -> None:
+    if missing is not None:
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """A running RabbitMQ, for those who leave it running. Queues of other tests are in it: use unique names."""
+    servers = _servers("rabbitmq")
+    _need(servers.missing())
+    server = servers.RabbitMq(tmp_path_factory.mktemp("rabbitmq"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_rabbitmq_server(tmp_path: Path) -> Iterator[object]:
+    """A RabbitMQ of the test's own, not started yet, to be stopped, killed and frozen at will."""
+    servers = _servers("rabbitmq")
+    _need(servers.missing())
+    server = servers.RabbitMq(tmp_path / "rabbitmq")
+    yield server
+    server.kill()
