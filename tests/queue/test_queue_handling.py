@@ -696,3 +696,29 @@ def test_an_interrupt_in_a_handler_ends_the_program_and_the_message_goes_back(er
         loop.close()
     assert seen == ["a", "a"]
     assert not transport.waiting("dlq")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("verdict", [MessageStatus.RETRY, MessageStatus.REJECT])
+async def test_a_late_verdict_makes_no_copy(verdict):
+    transport = FakeTransport()
+    gate = asyncio.Event()
+    seen = []
+
+    async def handler(m):
+        seen.append(m.message_id)
+        if len(seen) > 1:
+            return MessageStatus.ACK
+        await gate.wait()
+        return verdict
+
+    async with provider_on(transport) as provider:
+        await provider.subscribe("q", handler)
+        await provider.publish("q", message("a"))
+        await until(lambda: seen)
+        transport.lose()
+        await until(lambda: transport.consumers)
+        gate.set()
+        await until(lambda: transport.count("acked", "a"))
+    assert seen == ["a", "a"]
+    assert len(transport.published) == 1
