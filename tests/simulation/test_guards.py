@@ -12,6 +12,7 @@ import pytest
 
 from factflow_infra_testing.simulation import guards, patches
 from factflow_infra_testing.simulation.errors import NotSimulatedError, SimulationEscapeError
+from factflow_infra_testing.simulation.owners import OWNER, Owner
 from factflow_infra_testing.simulation.runner import run
 
 ESCAPES = {
@@ -23,6 +24,8 @@ ESCAPES = {
     "subprocess": lambda: subprocess.run(["true"], check=False),
     "system": lambda: os.system("true"),
     "fork": lambda: os.fork(),
+    "kill": lambda: os.kill(os.getpid(), 0),
+    "exit": lambda: os._exit(1),
     "thread": lambda: threading.Thread(target=int).start(),
     "timer": lambda: threading.Timer(1, int).start(),
     "loop": lambda: asyncio.new_event_loop(),
@@ -45,6 +48,15 @@ def test_reaching_out_ends_the_run(name, in_thread):
     outcome = run(main)
     assert isinstance(outcome.error, SimulationEscapeError)
     assert outcome.time == 0
+
+
+def test_a_host_knows_its_own_name():
+    async def main():
+        here = socket.gethostname(), socket.getfqdn()
+        OWNER.set(Owner("worker", host="worker-host"))
+        return *here, socket.gethostname(), socket.getfqdn()
+
+    assert run(main).result() == ("localhost", "localhost", "worker-host", "worker-host")
 
 
 def test_asyncio_subprocesses_are_refused():
