@@ -63,6 +63,7 @@ class SimulatedFilesystem:
         self._patcher: Any = None
         self._disk: DiskOs | None = None
         self._active = False
+        self._modules = 0
         self._bound: list[_Bound] = []
 
     @property
@@ -83,21 +84,18 @@ class SimulatedFilesystem:
         if self._patcher is not None:
             raise RuntimeError("this SimulatedFilesystem is entered already")
         self._bound = [_Bound(sys.modules[name]) for name in _BINDING if name in sys.modules]
-        with _alone() as kind:
-            self._patcher = kind(allow_root_user=True)
-            with _left_alone(self._patcher):
-                self._patcher.setUp()
-            self._patcher.stop_patching()
+        self._patcher = _own_patcher()
+        _leave_alone(self._patcher)
+        self._patcher.setUp()
+        self._patcher.stop_patching()
+        self._modules = len(sys.modules)
         self._disk = DiskOs(self._patcher.fs)
         self.reset()
         return self
 
     def __exit__(self, *_: object) -> None:
         patcher, self._patcher, self._disk = self._patcher, None, None
-        with _alone() as kind:
-            kind.PATCHER, kind.REF_COUNT = patcher, 1
-            patcher.tearDown()
-            patcher.clear_fs_cache()  # other users of pyfakefs in this process leave other modules alone
+        patcher.tearDown()
 
     def reset(self) -> None:
         """An empty disk with only the root folder, and nothing open."""
@@ -120,6 +118,10 @@ class SimulatedFilesystem:
         self._active = True
         # pyfakefs' pathlib is bound to one filesystem a process: to whichever was made last.
         importlib.import_module("pyfakefs.fake_pathlib").init_module(self.filesystem)
+        if len(sys.modules) != self._modules:
+            _leave_alone(self._patcher)
+            self._patcher._find_modules()  # noqa: SLF001 - what was imported since; the others it knows
+            self._modules = len(sys.modules)
         self._patcher.start_patching()
         for module in self._bound:
             module.to_fake()
@@ -129,8 +131,7 @@ class SimulatedFilesystem:
             yield self
         finally:
             _Fence.up = False
-            with _alone():
-                _keep_imported(self._patcher)
+            _keep_imported(self._patcher)
             for module in self._bound:
                 module.to_real()
             _put(steps, *real)
@@ -215,9 +216,6 @@ def _keep_imported(patcher: Any) -> None:
     patcher.stop_patching()
     for module, key, value in back:
         vars(module)[key] = value
-    if back:
-        with _left_alone(patcher, anew=False):
-            patcher._find_modules()  # noqa: SLF001
 
 
 def _is_fake(value: object) -> bool:
@@ -229,38 +227,25 @@ def _put(module: Any, system: Any, locks: Any) -> None:
     module.os, module.fcntl = system, locks
 
 
-@contextmanager
-def _alone() -> Generator[Any, None, None]:
-    """The class of the patchers, made to forget the one that it keeps for everybody.
+def _own_patcher() -> Any:
+    """A patcher whose class-wide state is its own.
 
-    That one is resumed by pyfakefs' pytest plugin before each test, and is what its ``fs`` fixture gives: neither must
-    get hold of ours.
+    pyfakefs keeps one patcher for everybody, which its pytest plugin resumes before each test and its ``fs`` fixture gives
+    out, and one record of what to patch. A subclass keeps both to itself.
     """
     kind: Any = importlib.import_module("pyfakefs.fake_filesystem_unittest").Patcher
-    others = kind.PATCHER, kind.REF_COUNT
-    kind.PATCHER, kind.REF_COUNT = None, 0
-    try:
-        yield kind
-    finally:
-        kind.PATCHER, kind.REF_COUNT = others
+    own: Any = type("_OwnPatcher", (kind,), {"PATCHER": None, "REF_COUNT": 0, "SKIPMODULES": set(kind.SKIPMODULES)})
+    own.clear_fs_cache()
+    return own(allow_root_user=True)
 
 
-@contextmanager
-def _left_alone(patcher: Any, *, anew: bool = True) -> Generator[None, None, None]:
+def _leave_alone(patcher: Any) -> None:
     """Keep the modules of ``_REAL`` on the real disk.
 
     By pyfakefs' list of modules, not by its list of names: with names every patched call inspects the stack, and a name
     does not stand for the modules below it.
     """
-    modules = {
-        module
-        for name, module in sys.modules.items()
-        if name in _REAL or name.startswith(tuple(f"{one}." for one in _REAL))
-    } - patcher.SKIPMODULES
-    if anew:
-        patcher.clear_fs_cache()
-    patcher.SKIPMODULES.update(modules)
-    try:
-        yield
-    finally:
-        patcher.SKIPMODULES.difference_update(modules)
+    below = tuple(f"{name}." for name in _REAL)
+    patcher.SKIPMODULES.update(
+        module for name, module in list(sys.modules.items()) if name in _REAL or name.startswith(below)
+    )
