@@ -365,7 +365,7 @@ class Broker(Topology):
         entry.returns += 1
         entry.redelivered = True
         limit = queue.options.delivery_limit
-        if limit is not None and queue.type.limits and entry.returns > limit:
+        if limit is not None and entry.returns > limit:
             self._bury(queue, entry, "delivery_limit")
             if not lost and queue.type.limit_widens and delivery.consumer is not None:
                 delivery.consumer.held -= 1

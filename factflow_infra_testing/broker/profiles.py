@@ -34,7 +34,7 @@ class QueueType:
 
     ``nack``: place of a message that a consumer gave back; ``nack_limited``: the same where the queue has a delivery
     limit. ``lost``: place of the unacked messages of a session that ended. ``counts``: deliveries report how often the
-    message came back. ``limits``: a delivery limit is honoured. ``keeps_transient``: transient messages survive a
+    message came back. ``limits``: a queue may have a delivery limit. ``keeps_transient``: transient messages survive a
     restart. ``crash_flags``: after a crash every message that was kept is flagged as redelivered. ``keeps_turn``: a
     consumer that a delivery leaves without room joins the end of the line all the same, and leaves it only when its turn
     comes and it still has none. ``limit_widens``: a nack past the delivery limit gives its consumer room for two.

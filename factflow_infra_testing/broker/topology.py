@@ -67,6 +67,11 @@ class Topology:
         ):
             if wanted and not able:
                 raise RefusedError(RefusalCode.PRECONDITION_FAILED, f"invalid property '{what}' for queue '{name}'")
+        if options.delivery_limit is not None and not kind.limits:
+            raise RefusedError(
+                RefusalCode.PRECONDITION_FAILED,
+                f"invalid arg 'x-delivery-limit' for queue '{name}' of queue type {kind.name}",
+            )
         queue = Queue(
             name,
             kind,

@@ -399,6 +399,10 @@ def test_deleting_a_queue_ends_its_consumers():
             RefusalCode.PRECONDITION_FAILED,
         ),
         (lambda b, _: b.broker.declare_queue("x", queue_type="stream"), RefusalCode.PRECONDITION_FAILED),
+        (
+            lambda b, _: b.broker.declare_queue("x", queue_type="classic", options=QueueOptions(delivery_limit=1)),
+            RefusalCode.PRECONDITION_FAILED,
+        ),
         (lambda b, _: b.broker.declare_exchange("e", ExchangeKind.DIRECT), RefusalCode.PRECONDITION_FAILED),
         (lambda b, _: b.broker.declare_exchange(""), RefusalCode.ACCESS_REFUSED),
     ],
