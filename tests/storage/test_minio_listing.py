@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from minio_support import Faults, Journal, refuse
+from minio_support import Journal, RawBody, answer
 
 from factflow_infra.errors import StorageIOError
 from factflow_infra.storage.minio import listing
@@ -123,18 +125,33 @@ async def test_sidecars_are_jumped_over_however_many_there_are(s3, monkeypatch, 
     assert len(journal.lines) == 2
 
 
+def without_control_characters(request, forward):
+    """As radosgw 16: a bare 500 where a position, in the request or in the answer, has a control character."""
+    response = forward(request)
+    if "list-type=2" not in request.url:
+        return response
+    content = response.raw.read()
+    last = re.findall(b"<Key>(.*?)</Key>", content)[-1:]
+    truncated = b"<IsTruncated>true" in content
+    if re.search("start-after=[^&]*%0", request.url) or (truncated and b"%0" in b"".join(last)):
+        return answer(request, 500)
+    response.raw = RawBody(content)
+    return response
+
+
 @pytest.mark.asyncio
 async def test_a_server_that_fails_on_control_characters_is_helped(s3, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
-    monkeypatch.setattr(listing, "PAGE_KEYS", 2)
+    monkeypatch.setattr(listing, "PAGE_KEYS", 4)
+    monkeypatch.setattr(listing, "_OTHER_LIMITS", (0, 1, 2))
     storage = s3.provider()
-    keys = ["a", "b", "c\x01", "d", "e"]
+    keys = ["a", "b", "c\x01", "d", "e", "f", "g"]
     for key in keys:
         await storage.write(key, b"")
-    # As radosgw 16 does on such a position.
-    with s3.intercept(Faults("GET", "start-after=[^&]*%01", refuse(500))):
+    with s3.intercept(without_control_characters):
         assert [name for name, _ in await paged(storage, limit=1)] == keys
-        for key in ("c\x01\x01", "c\x01\x02", "c\x01\x03"):
+        assert [key async for key in storage.list()] == keys
+        for key in ("c\x01\x01", "c\x01\x02", "c\x01\x03", "c\x01\x04"):
             await storage.write(key, b"")
-        with pytest.raises(StorageIOError, match="control character"):
+        with pytest.raises(StorageIOError):
             await paged(storage, limit=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from factflow_infra.errors import InvalidObjectError, StorageIOError
 from factflow_infra.storage.keys import shown
-from factflow_infra.storage.minio.failures import RequestError, status_of, translate
+from factflow_infra.storage.minio.failures import RequestError, code_of, translate
 from factflow_infra.storage.objects import ObjectPage
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PAGE_KEYS = 1000
 """What S3 gives in one answer."""
 _CONTROL = re.compile(r"[\x01-\x1f]")
+_OTHER_LIMITS = (0, 1, 7)
 _LAST = "\U0010ffff"
 """No character comes after it."""
 
@@ -104,25 +105,33 @@ def page(calls: Calls, prefix: str, delimiter: str | None, limit: int, after: st
 
 
 def _listed(calls: Calls, arguments: dict[str, Any], prefix: str) -> Mapping[str, Any]:
-    try:
-        return cast("Mapping[str, Any]", calls.client.list_objects_v2(**arguments))
-    except RequestError as error:
-        control = _CONTROL.search(arguments.get("StartAfter", ""))
-        if control is None or status_of(error) != 500:
-            raise translate(error, bucket=calls.bucket, what=f"listing {shown(prefix)}") from error
-    # radosgw fails on a position with a control character. So begin before it, as far as one answer reaches.
-    position = arguments["StartAfter"]
-    wider: dict[str, Any] = {**arguments, "StartAfter": position[: control.start()], "MaxKeys": PAGE_KEYS}
-    try:
-        answer = cast("Mapping[str, Any]", calls.client.list_objects_v2(**wider))
-    except RequestError as error:
-        raise translate(error, bucket=calls.bucket, what=f"listing {shown(prefix)}") from error
-    if answer.get("IsTruncated") and all(_end(name) <= position for name in _names(answer)):
+    """One answer. radosgw fails, without S3's error, where it begins behind or ends with a key with control characters.
+
+    Such a page is asked for with other limits: from before the control character, and to another key.
+    """
+    position = arguments.get("StartAfter", "")
+    control = _CONTROL.search(position)
+    before = position if control is None else position[: control.start()]
+    others: list[dict[str, Any]] = [
+        {**arguments, "StartAfter": before, "MaxKeys": PAGE_KEYS - less} for less in _OTHER_LIMITS
+    ]
+    failure: BaseException | None = None
+    for attempt in (arguments, *others):
+        try:
+            answer: Mapping[str, Any] = calls.client.list_objects_v2(**attempt)
+        except RequestError as error:
+            failure = error
+            if code_of(error) != "500":
+                break
+        else:
+            if not answer.get("IsTruncated") or any(_end(name) > position for name in _names(answer)):
+                return answer
+    if failure is None:
         raise StorageIOError(
             f"listing {shown(prefix)} in bucket {calls.bucket!r}: this server cannot go on behind {shown(position)}, "
             "because of its control character"
         )
-    return answer
+    raise translate(failure, bucket=calls.bucket, what=f"listing {shown(prefix)}") from failure
 
 
 def _end(name: tuple[str, bool]) -> str:

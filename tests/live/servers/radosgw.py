@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "ceph-authtool", "monmaptool", "radosgw", "radosgw-admin")
 PACKAGES = "ceph-mon ceph-osd ceph-mgr ceph-common radosgw"
-START_SECONDS = 60.0
+START_SECONDS = 90.0
 ACCESS_KEY, SECRET_KEY = "factflow-access", "factflow-secret"
 
 _CONFIGURATION = """\
@@ -34,8 +34,9 @@ mon host = v1:127.0.0.1:{monitor}
 ms bind msgr2 = false
 public addr = 127.0.0.1
 cluster addr = 127.0.0.1
-ms bind port min = {first}
-ms bind port max = {last}
+# Below the ports that the system gives out, or the OSD may take the gateway's.
+ms bind port min = 21000
+ms bind port max = 29000
 auth cluster required = none
 auth service required = none
 auth client required = none
@@ -115,9 +116,7 @@ class Radosgw:
         monitor, self.port = _free_ports(2)
         fsid, osd = str(uuid.uuid4()), str(uuid.uuid4())
         (self.folder / "ceph.conf").write_text(
-            _CONFIGURATION.format(
-                fsid=fsid, monitor=monitor, first=monitor + 1, last=monitor + 200, port=self.port, folder=self.folder
-            )
+            _CONFIGURATION.format(fsid=fsid, monitor=monitor, port=self.port, folder=self.folder)
         )
         keyring, names = str(self.folder / "keyring"), str(self.folder / "monmap")
         self._run("ceph-authtool", "--create-keyring", keyring, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
@@ -161,7 +160,7 @@ class Radosgw:
 
     def _run(self, *command: str, check: bool = True) -> str | None:
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=30 if check else 5, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         except subprocess.TimeoutExpired as error:
             if check:
                 raise ServerError(f"{command[0]} took too long") from error
