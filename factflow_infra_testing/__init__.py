@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from factflow_infra_testing.broker.provider import SimulatedQueueProvider
-    from factflow_infra_testing.contracts.queue import QueueContract
-    from factflow_infra_testing.contracts.storage import StorageContract
+    from factflow_infra_testing.contracts import QueueContract, StorageContract
     from factflow_infra_testing.search.decisions import Fault
     from factflow_infra_testing.search.faults import Faults
     from factflow_infra_testing.search.simulate import simulate
@@ -37,11 +36,11 @@ _HOME = {
     "Fault": "search.decisions",
     "Faults": "search.faults",
     "Process": "simulation.processes",
-    "QueueContract": "contracts.queue",
+    "QueueContract": "contracts",
     "SimulatedQueueProvider": "broker.provider",
     "Simulation": "simulation.simulation",
     "SimulationSession": "simulation.simulation",
-    "StorageContract": "contracts.storage",
+    "StorageContract": "contracts",
     "simulate": "search.simulate",
 }
 

@@ -100,6 +100,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = wanted
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    test = getattr(item, "obj", None)
+    below = getattr(getattr(test, "hypothesis", None), "inner_test", None)
+    if hasattr(below, "factflow_simulate") and below is not getattr(test, "__func__", test):
+        raise KitUsageError("Put @simulate above @given, not below it: it makes of both one search.")
+
+
 def host_of(item: pytest.Item) -> Host:
     """What a search in ``item`` is told about its runner."""
     config = item.config

@@ -38,10 +38,14 @@ class FailureReport:
     reproduced: str
     blob: str
     hypothesis_version: str
+    unmatched: str = ""
+    """What there is to say of entries of a given plan that took no effect."""
 
     @property
     def headline(self) -> str:
         """One line, for where the whole text would be in the way."""
+        if self.given_plan:
+            return "The report is below."
         faults = ", ".join(map(repr, self.finding.plan)) or "no fault"
         return f"Needed for this failure: {faults}. The report is below."
 
@@ -50,7 +54,7 @@ class FailureReport:
         if self.reproduced:
             return f"Replayed: reproduced {self.reproduced} times."
         if self.given_plan:
-            return ""
+            return self.unmatched
         finding = self.finding
         reduced = (
             f"; {finding.recorded} deviation{'s' if finding.recorded != 1 else ''} reduced to {len(finding.plan)}"

@@ -23,6 +23,8 @@ CAP: Final = 1000
 """Operations on one page; the page says what it leaves out."""
 
 _LONG_WAIT: Final = 1.0
+_ENDS: Final = frozenset({"kill", "end"})
+"""Kinds of operation at which a process is gone, with all that it was doing."""
 
 _STYLE: Final = """
 :root { color-scheme: light; }
@@ -32,10 +34,11 @@ h1 { font-size: 18px; margin: 0 0 4px; overflow-wrap: anywhere; }
 .note { color: #5b6472; margin: 4px 0; }
 ul.plan { margin: 4px 0 12px; padding-left: 20px; }
 ul.plan code { background: #fbe9e7; padding: 1px 4px; border-radius: 3px; }
-.key span { display: inline-block; padding: 1px 8px; margin: 0 6px 8px 0; border-radius: 3px; border-left: 4px solid; }
+.key span { display: inline-block; padding: 1px 8px; margin: 0 6px 8px 0; border-radius: 3px; border-left-width: 4px;
+  border-left-style: solid; }
 .grid { display: grid; column-gap: 6px; grid-auto-rows: minmax(24px, auto); margin-top: 12px; }
 .head { position: sticky; top: 0; background: #fff; font-weight: 600; border-bottom: 2px solid #1c2330; padding: 4px 6px; z-index: 2; }
-.time { color: #5b6472; font: 12px/22px ui-monospace, monospace; text-align: right; padding-right: 8px; }
+.time { color: #5b6472; font: 12px/22px ui-monospace, monospace; text-align: right; padding-right: 8px; z-index: 1; }
 .wait { border-top: 1px dashed #9aa3b2; color: #5b6472; font-size: 12px; padding: 2px 0 2px 90px; }
 .band { background: #fdecea; }
 .op { border-left: 4px solid; border-radius: 3px; padding: 1px 6px; margin: 1px 0; font-size: 12px; overflow: hidden;
@@ -100,7 +103,7 @@ def timeline_page(
 <p class="note">{cap} {virtual_seconds:.3f} virtual seconds, downwards in the order of events.</p>
 <div class="key"><span class="ok">took effect</span><span class="fail">surely no effect</span>
 <span class="info">effect unknown</span><span class="open">never ended</span><span class="fault">fault</span></div>
-<div class="grid" style="grid-template-columns:82px repeat({column - 2}, minmax(130px, 1fr))">
+<div class="grid" style="grid-template-columns:82px repeat({column - 2}, minmax(112px, 1fr))">
 {"".join(body)}
 </div></body></html>
 """
@@ -125,11 +128,13 @@ def _place(operations: Sequence[Operation]) -> tuple[list[float], list[_Box]]:
     last: dict[int, int] = {}
     for row, (_, ends, _, index) in enumerate(events):
         (last if ends else first)[index] = row
+    ends = [(first[index], op.process) for index, op in enumerate(operations) if op.kind in _ENDS]
     boxes: list[_Box] = []
     free: dict[str, list[int]] = {}  # by process, the row at which each lane is free again
     for index, op in sorted(enumerate(operations), key=lambda item: first[item[0]]):
         begin = first[index]
-        end = last.get(index, len(events) if op.completed is None and not is_marked(op) else begin) + 1
+        end = begin if op.completed is not None or is_marked(op) else _cut(op, begin, ends, len(events) - 1)
+        end = last.get(index, end) + 1
         lanes = free.setdefault(op.process, [])
         lane = next((number for number, until in enumerate(lanes) if until <= begin), len(lanes))
         if lane == len(lanes):
@@ -138,6 +143,11 @@ def _place(operations: Sequence[Operation]) -> tuple[list[float], list[_Box]]:
             lanes[lane] = end
         boxes.append(_Box(op, begin, min(end, len(events)), lane))
     return [event[0] for event in events], boxes
+
+
+def _cut(operation: Operation, begin: int, ends: Sequence[tuple[int, str]], otherwise: int) -> int:
+    """The row at which an operation that never ended was cut off: its process's next death, or the end of the run."""
+    return next((row for row, process in ends if row > begin and process == operation.process), otherwise)
 
 
 def _rows(times: Sequence[float]) -> tuple[list[int], list[str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
+from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
 from factflow_infra_testing.report.timeline import Row, processes_of, rows
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 WIDTH: Final = 120
 _ROWS: Final = 40
 _TIME: Final = 10
-_NARROWEST: Final = 24
+_MARGIN: Final = 4 + 3 + _TIME + 2
+_MOST_COLUMNS: Final = 5
 
 
 def decorator(plan: Sequence[Fault], seed: int, inputs: Mapping[str, str]) -> str:
@@ -50,13 +53,17 @@ def timeline(operations: Sequence[Operation], *, limit: int = _ROWS) -> str:
     """The history in columns, ``!!`` before a fault; what is left out is said where it was."""
     if not operations:
         return "(nothing was recorded)"
-    columns = processes_of(operations)
+    names = processes_of(operations)
     shown = rows(operations, limit=limit)
-    longest = {name: max([len(name), *(len(row.cell) for row in shown if row.process == name)]) for name in columns}
-    share = max(_NARROWEST, (WIDTH - 4 - _TIME - 3) // len(columns) - 2)
-    widths = {name: min(longest[name], share) for name in columns}
-    lines = ["   " + "seconds".rjust(_TIME) + "  " + "  ".join(name.ljust(widths[name]) for name in columns)]
-    lines += [_line(row, columns, widths) for row in shown]
+    if len(names) > _MOST_COLUMNS:
+        # Too many for columns of a readable width: the name goes before each cell.
+        width = max(map(len, names))
+        shown = [replace(row, process="", cell=f"{row.process.ljust(width)}  {row.cell}") for row in shown]
+        names = [""]
+    natural = {name: max([len(name), *(len(row.cell) for row in shown if row.process == name)]) for name in names}
+    widths = _share(natural, WIDTH - _MARGIN - 2 * len(names))
+    lines = [" " * 3 + "seconds".rjust(_TIME) + "  " + "  ".join(name.ljust(widths[name]) for name in names)]
+    lines += [line for row in shown for line in _lines(row, names, widths)]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -67,21 +74,23 @@ def failure_text(
     origin: str,
     replay: str,
     artifacts: str,
-    given_plan: bool,
+    given_plan: bool = False,
 ) -> str:
     """The whole report. ``origin`` tells how the failure was found; ``replay`` and ``artifacts`` may be empty."""
     failure = finding.failure
     message = str(failure).strip().splitlines() or ["(no message)"]
-    parts = [f"Violated: {finding.signature}", *(f"    {line}" for line in message[:12])]
+    parts = [f"Violated: {finding.signature}", *(f"    {line}" for line in message[:4])]
     if origin:
         parts += ["", origin]
     count = len(finding.plan)
     size = "no fault is needed" if count == 0 else f"{count} fault{'s' if count != 1 else ''}"
     minimal = "Plan" if given_plan else ("Smallest plan found so far" if finding.exhausted else "Minimal plan")
-    parts += ["", f"{minimal} ({size}):", ""]
-    parts += [f"    {line}" for line in decorator(finding.plan, finding.seed, inputs).splitlines()]
+    if finding.plan or not given_plan:
+        parts += ["", f"{minimal} ({size}):", ""]
+        parts += [f"    {line}" for line in decorator(finding.plan, finding.seed, inputs).splitlines()]
     if finding.plan:
-        parts += ["", *(f"    {line}" for line in meanings(finding.plan))]
+        told = (wrap(line, WIDTH, initial_indent="    ", subsequent_indent="      ") for line in meanings(finding.plan))
+        parts += ["", *(line for lines in told for line in lines)]
     history = finding.record.history
     operations = history.operations if history is not None else ()
     parts += ["", f"Timeline ({finding.record.virtual_seconds:.3f} virtual seconds; !! marks a fault):", ""]
@@ -97,12 +106,23 @@ def _list(plan: Sequence[Fault]) -> str:
     return f"[{', '.join(map(repr, plan))}]"
 
 
-def _line(row: Row, columns: Sequence[str], widths: Mapping[str, int]) -> str:
+def _share(natural: Mapping[str, int], available: int) -> dict[str, int]:
+    """Widths: what is narrow gets what it needs, the rest share what is left."""
+    widths: dict[str, int] = {}
+    for done, name in enumerate(sorted(natural, key=lambda each: natural[each])):
+        fair = available // (len(natural) - done)
+        widths[name] = min(natural[name], fair)
+        available -= widths[name]
+    return widths
+
+
+def _lines(row: Row, names: Sequence[str], widths: Mapping[str, int]) -> list[str]:
     if row.skipped:
-        return " " * (_TIME + 5) + f"... {row.skipped} more ..."
-    before = "".join(" " * (widths[name] + 2) for name in columns[: columns.index(row.process)])
-    cell = row.cell if len(row.cell) <= widths[row.process] else row.cell[: widths[row.process] - 2] + ".."
-    return ("!! " if row.marked else "   ") + f"{row.time:.3f}".rjust(_TIME) + "  " + before + cell
+        return [" " * (_TIME + 5) + f"... {row.skipped} more ..."]
+    before = sum(widths[name] + 2 for name in names[: names.index(row.process)])
+    cells = wrap(row.cell, widths[row.process], subsequent_indent="  ", break_on_hyphens=False)
+    first = ("!! " if row.marked else "   ") + f"{row.time:.3f}".rjust(_TIME) + "  " + " " * before
+    return [first + cells[0], *(" " * len(first) + cell for cell in cells[1:])]
 
 
 def _is_python(text: str) -> bool:

@@ -14,7 +14,7 @@ MARKED: Final = frozenset({"fault", "kill", "pause", "terminate", "power-loss", 
 """Kinds of operation that are faults, or their direct effect."""
 
 _LONG_KEY: Final = 12
-_SHORT_KEY: Final = 8
+_SHORT_KEY: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +54,18 @@ def is_marked(operation: Operation) -> bool:
 
 
 def describe(operation: Operation, names: Names) -> str:
-    """One operation in a line, without its time: what, on what, and how it ended."""
-    named = operation.kind == "fault" and operation.detail
+    """One operation in a line, without its time: what, on what, and how it ended where that is not simply well."""
+    named = operation.kind == "fault" and operation.detail  # the detail is which fault
     parts = [operation.detail if named else operation.kind]
     if operation.target and operation.target != operation.process:
-        parts.append(operation.target)
+        parts.append(operation.target.removeprefix("/queue/"))
     if operation.key:
         parts.append(names.short(operation.key))
     text = " ".join(parts)
-    lasting = operation.completed is None or operation.completed > operation.invoked
-    if operation.completed is None:
-        return f"{text} -> never ended" if not is_marked(operation) else text
+    if operation.completed is None and not is_marked(operation):
+        return f"{text} -> never ended"
     detail = f" ({operation.detail})" if operation.detail and not named else ""
-    if not lasting and operation.outcome in {"ok", ""}:
-        return text + detail
-    after = f" after {_seconds(operation.completed - operation.invoked)}" if lasting else ""
-    return f"{text} -> {operation.outcome or 'ended'}{after}{detail}"
+    return text + (f" -> {operation.outcome}" if operation.outcome not in {"ok", ""} else "") + detail
 
 
 def rows(operations: Sequence[Operation], *, limit: int) -> list[Row]:
@@ -100,7 +96,3 @@ def _selected(operations: Sequence[Operation], limit: int) -> set[int]:
     anchors = [*faults, 0, count - 1]
     ranked = sorted(range(count), key=lambda index: (min(abs(index - anchor) for anchor in anchors), index))
     return set(ranked[:limit])
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 0.001 else "<1 ms"

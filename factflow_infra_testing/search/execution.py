@@ -9,6 +9,7 @@ the inputs smaller, and is then minimised again.
 from __future__ import annotations
 
 import functools
+import inspect
 import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -26,6 +27,7 @@ from factflow_infra_testing.search.search import MINIMISE_RUNS, Finding, Searche
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from factflow_infra_testing.errors import PlanMismatchError
     from factflow_infra_testing.search.decisions import Fault, PlannedDecisions
     from factflow_infra_testing.search.failures import Signature
     from factflow_infra_testing.search.options import Options
@@ -67,6 +69,8 @@ class TestExecution:
             options = replace(options, plan=replay.plan, seed=replay.seed)
         self._options = options
         self._name = self._host.test or f"{inner.__module__}.{inner.__qualname__}"
+        bound = list(inspect.signature(inner).parameters)[: len(args)]  # self
+        self._not_drawn = {SIM, *fixtures, *bound}
         self._matched: set[Fault] = set()
         self._held: Finding | None = None
         self._inputs = Inputs({})
@@ -99,7 +103,9 @@ class TestExecution:
         if options.plan is None and host.artifacts is not None and host.test:
             forget_artifacts(host.artifacts, self._name)  # they would tell of a defect that is gone
         if options.plan is not None:
-            self._require_matched()
+            stale = self._mismatch()
+            if stale is not None:
+                raise stale
         elif options.strict or host.strict:
             _require_coverage(coverage.never_fired, coverage.never_held)
 
@@ -201,9 +207,7 @@ class TestExecution:
         return self._searcher.reduce_again(self._scenario(self._inputs), self._held)
 
     def _example(self, arguments: dict[str, Any]) -> None:
-        inputs = Inputs(
-            {name: value for name, value in arguments.items() if name != SIM and name not in self._fixtures}
-        )
+        inputs = Inputs({name: value for name, value in arguments.items() if name not in self._not_drawn})
         swarm = hypothesis_inputs.draw_swarm_seed()
         scenario = self._scenario(inputs)
         held = self._held
@@ -232,11 +236,11 @@ class TestExecution:
 
     # The verdict.
 
-    def _require_matched(self) -> None:
-        __tracebackhide__ = True
+    def _mismatch(self) -> PlanMismatchError | None:
         plan = self._options.plan or ()
-        if self._last_plan is not None and any(fault not in self._matched for fault in plan):
-            raise mismatch(self._last_plan)
+        if self._last_plan is None or all(fault in self._matched for fault in plan):
+            return None
+        return mismatch(self._last_plan)
 
     def _fail(self, finding: Finding) -> NoReturn:
         __tracebackhide__ = True
@@ -253,6 +257,7 @@ class TestExecution:
             reproduced=self._reproduced,
             blob=blob,
             hypothesis_version=version,
+            unmatched=str(self._mismatch() or ""),
         )
         failure = trimmed(finding.failure)
         text = publish(report, self._host)

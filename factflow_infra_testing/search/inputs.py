@@ -96,7 +96,7 @@ def draw_swarm_seed() -> int | None:
     from hypothesis.internal.conjecture.data import ConjectureData
 
     data = cast("object", current_build_context().data)
-    if not isinstance(data, ConjectureData):
+    if not isinstance(data, ConjectureData) or data.max_choices == 0:
         return None
     return data.draw_integer(0, (1 << SEED_BITS) - 1)
 
@@ -108,7 +108,7 @@ def choices_blob() -> tuple[str, str]:
     from hypothesis.internal.conjecture.data import ConjectureData
 
     data = cast("object", current_build_context().data)
-    if not isinstance(data, ConjectureData):
+    if not isinstance(data, ConjectureData) or not data.choices:
         return "", ""
     return base64.b64encode(encode_failure(data.choices)).decode("ascii"), version("hypothesis")
 

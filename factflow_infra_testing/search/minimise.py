@@ -39,7 +39,7 @@ class _Tester:
     def __init__(self, reproduces: Reproduces, best: Plan, budget: int) -> None:
         self._reproduces = reproduces
         self._known: dict[Plan, Plan | None] = {}
-        self._left = budget
+        self.budget = budget
         self.best = best
         self.runs = 0
 
@@ -48,9 +48,8 @@ class _Tester:
         key = tuple(sorted(plan))
         if key in self._known:
             return self._known[key]
-        if self._left <= 0:
+        if self.runs >= self.budget:
             raise _BudgetSpentError
-        self._left -= 1
         self.runs += 1
         hit = self._known[key] = self._reproduces(plan)
         if hit is not None:
@@ -81,7 +80,7 @@ def _reduce(tester: _Tester, plan: Plan, ranks: Mapping[str, int]) -> None:
     mildest_first = sorted(plan, key=lambda fault: (ranks.get(fault.kind, len(ranks)), fault.choice, fault.nth))
     # Most defects need one fault. Trying each alone first costs little, and finds the mildest rather than the last one left.
     current: Plan | None = None
-    for fault in mildest_first[:_SINGLES]:
+    for fault in mildest_first[: min(_SINGLES, tester.budget // 2)]:
         current = tester.test((fault,))
         if current is not None:
             break

@@ -80,14 +80,20 @@ class Searcher:
 
     def run(self, scenario: Scenario, decisions: PlannedDecisions | SwarmDecisions, seed: int) -> RunRecord:
         """One run. An exception that steers a test runner is raised; any other is in the record."""
-        record = self._execute(
-            scenario,
-            decisions=decisions,
-            seed=seed,
-            faults=self._faults,
-            session=self._session,
-            options=self._options,
-        )
+        try:
+            record = self._execute(
+                scenario,
+                decisions=decisions,
+                seed=seed,
+                faults=self._faults,
+                session=self._session,
+                options=self._options,
+            )
+        except BaseException as error:
+            if is_control(error) or isinstance(error, Exception):
+                raise
+            # One that leaves a loop at once although it is a verdict on the test: pytest.fail() is a BaseException.
+            record = RunRecord(failure=error, deviations=tuple(decisions.deviations))
         if record.failure is not None and is_control(record.failure):
             raise record.failure
         return record

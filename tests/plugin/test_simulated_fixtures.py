@@ -1,0 +1,168 @@
+"""The fixtures for tests without a search: in virtual time, with fixed faults or none. Used here as a user does."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from factflow_infra.errors import ObjectNotFoundError
+from factflow_infra.protocols import MessageStatus, QueueMessage
+from factflow_infra_testing.search.decisions import Fault
+
+pytest_plugins = ["pytester"]
+
+
+class Service:
+    def __init__(self, queue):
+        self.queue = queue
+
+
+@pytest.fixture
+def service(queue_provider):
+    return Service(queue_provider)
+
+
+async def deliveries(queue, count):
+    seen = []
+    done = asyncio.Event()
+
+    async def handler(message):
+        seen.append(message)
+        if len(seen) == count:
+            done.set()
+        return MessageStatus.ACK
+
+    async with await queue.subscribe("orders", handler):
+        await asyncio.wait_for(done.wait(), 3600)
+        await asyncio.sleep(3600)  # virtual: nothing more comes
+    return seen
+
+
+async def test_a_queue(queue_provider):
+    await queue_provider.publish("orders", QueueMessage(b"1"))
+    (message,) = await deliveries(queue_provider, 1)
+    assert message.body == b"1"
+
+
+@pytest.mark.asyncio
+async def test_with_the_mark_of_pytest_asyncio_too(queue_provider):
+    await queue_provider.publish("orders", QueueMessage(b"1"))
+    assert asyncio.get_running_loop().time() < 10  # the simulation's loop, not pytest-asyncio's
+
+
+@pytest.mark.faults(Fault("ack-lost", "orders", 1))
+async def test_a_fixed_fault(queue_provider):
+    await queue_provider.publish("orders", QueueMessage(b"1"))
+    first, second = await deliveries(queue_provider, 2)
+    assert first.message_id == second.message_id
+    assert second.redelivered
+
+
+async def test_what_another_fixture_hands_on_works_when_the_test_runs(service, queue_provider):
+    await service.queue.publish("orders", QueueMessage(b"1"))
+    assert len(await deliveries(queue_provider, 1)) == 1
+
+
+@pytest.mark.parametrize("queue_provider", ["rabbitmq-classic", "rabbitmq-quorum"], indirect=True)
+@pytest.mark.parametrize("body", [b"1", b""])
+async def test_profiles(queue_provider, body):
+    await queue_provider.publish("orders", QueueMessage(body))
+    assert [message.body for message in await deliveries(queue_provider, 1)] == [body]
+
+
+async def test_the_broker_can_be_looked_into(queue_provider, simulated_broker):
+    await queue_provider.publish("orders", QueueMessage(b"1", message_id="m1"))
+    assert [message.message_id for message in simulated_broker.messages("orders")] == ["m1"]
+
+
+async def roundtrip(storage):
+    await storage.write("a/b", b"1")
+    assert await storage.read("a/b") == b"1"
+    with pytest.raises(ObjectNotFoundError):
+        await storage.read("a/c")
+
+
+async def test_storage(storage_provider):
+    await roundtrip(storage_provider)
+
+
+async def test_filesystem(filesystem_storage):
+    await roundtrip(filesystem_storage)
+
+
+async def test_s3(s3_storage):
+    await roundtrip(s3_storage)
+
+
+class TestMethods:
+    async def test_a_method(self, queue_provider):
+        await queue_provider.publish("orders", QueueMessage(b"1"))
+
+
+HEAD = """\
+import pytest
+from factflow_infra_testing import Fault, simulate
+"""
+INI = """\
+[pytest]
+addopts = -p factflow_infra_testing -p no:cacheprovider -p no:randomly
+filterwarnings = error
+asyncio_default_fixture_loop_scope = function
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "outcome", "message"),
+    [
+        ("def test_it(queue_provider): pass", "errors", "needs an `async def` test"),
+        ("@pytest.mark.faults()\ndef test_it(): pass", "errors", "needs one of the fixtures queue_provider"),
+        ("@pytest.mark.faults('kill')\nasync def test_it(queue_provider): pass", "errors", "got 'kill'"),
+        ("@pytest.mark.faults(kind='kill')\nasync def test_it(queue_provider): pass", "errors", "got kind="),
+        (
+            "@pytest.mark.faults(Fault('kil', 'w', 1))\nasync def test_it(queue_provider): pass",
+            "errors",
+            "No such fault kind: 'kil'",
+        ),
+        (
+            "@pytest.mark.faults(Fault('ack-lost', '/queue/ordres', 1))\nasync def test_it(queue_provider): pass",
+            "failed",
+            "'ack-lost' was never decided",
+        ),
+        ("@simulate\nasync def test_it(sim, queue_provider): pass", "errors", "A @simulate test has `sim`"),
+        ("@pytest.mark.faults()\n@simulate\nasync def test_it(sim): pass", "errors", "give @simulate a `plan`"),
+        (
+            "@pytest.fixture\ndef eager(queue_provider):\n    return queue_provider.health()\nasync def test_it(eager): pass",
+            "errors",
+            "`queue_provider` was used before its test runs",
+        ),
+        (
+            "@pytest.mark.parametrize('queue_provider', [7], indirect=True)\nasync def test_it(queue_provider): pass",
+            "errors",
+            "takes a name such as 'rabbitmq' as its parameter, got 7",
+        ),
+    ],
+)
+def test_wrong_use_is_answered_plainly(pytester, source, outcome, message):
+    pytester.makeini(INI)
+    pytester.makepyfile(test_it=HEAD + source)
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(**{outcome: 1})
+    assert message in result.stdout.str()
+
+
+def test_a_failure_shows_the_timeline(pytester):
+    pytester.makeini(INI)
+    pytester.makepyfile(
+        test_it=HEAD
+        + """
+from factflow_infra.protocols import QueueMessage
+
+async def test_it(queue_provider):
+    await queue_provider.publish("orders", QueueMessage(b"1", message_id="m1"))
+    assert False, "no"
+"""
+    )
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([">*assert False, *", "*Timeline*", "*publish orders m1"])
