@@ -162,11 +162,11 @@ def _dispose(loop: DeterministicLoop) -> None:
     """End what is left without letting it have an effect: killed processes, and tasks that would not be cancelled."""
     for owner in loop.dead:
         owner.fenced = True
-    remains: list[Any] = [thing for thing in loop.graveyard if isinstance(thing, asyncio.Task)]
-    remains += [task for task in loop.pending_tasks() if task not in remains]
+    buried: list[Any] = [thing for thing in loop.graveyard if isinstance(thing, asyncio.Task)]
+    remains = list(dict.fromkeys([*buried, *loop.pending_tasks()]))
     try:
         if remains or loop.graveyard or loop.has_jobs:
-            with _hushed():
+            with hushed():
                 for task in remains:
                     _close(task)
                 loop.close()
@@ -187,7 +187,7 @@ def _close(task: Any) -> None:
 
 
 @contextmanager
-def _hushed() -> Generator[None]:
+def hushed() -> Generator[None]:
     """Collecting what the dead left behind complains to nobody."""
     before = sys.unraisablehook
     sys.unraisablehook = lambda _: None
