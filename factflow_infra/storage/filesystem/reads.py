@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from factflow_infra.storage.metadata import Record
 
 COPY_SIZE = 1024 * 1024
+_PROBE = 4096
 
 
 @contextmanager
@@ -59,11 +60,14 @@ def get(tree: Tree, key: str, abandoned: threading.Event) -> tuple[bytes, Record
         digest = hashlib.sha256()
         pieces: list[bytes] = []
         steps.seek(version.descriptor, 0)
-        while data := steps.read(version.descriptor, max(version.found.st_size, versions.READ_SIZE) + 1):
+        left = version.found.st_size
+        # A read allocates what it asks for: the last one, which only finds the end, asks for little.
+        while data := steps.read(version.descriptor, max(left, _PROBE)):
             if abandoned.is_set():
                 raise AbandonedError
             digest.update(data)
             pieces.append(data)
+            left -= len(data)
         record = version.matching(f"sha256:{digest.hexdigest()}")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), record
 
