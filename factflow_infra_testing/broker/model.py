@@ -25,10 +25,10 @@ from factflow_infra_testing.broker.events import (
     BrokerEvent,
 )
 from factflow_infra_testing.broker.faults import DUPLICATE, REDELIVERY_UNFLAGGED, REORDER
+from factflow_infra_testing.broker.holdings import Holdings
 from factflow_infra_testing.broker.outcomes import Outcome, dead_letter_of
 from factflow_infra_testing.broker.queues import Overflow
 from factflow_infra_testing.broker.sessions import Connection, Consumer, Session
-from factflow_infra_testing.broker.topology import Topology
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,15 +41,14 @@ _WIDEST_REORDER: Final = 4
 _FOREVER: Final = float("inf")
 
 
-class Broker(Topology):
+class Broker(Holdings):
     """A broker of ``profile``. ``observer`` is told of everything that happens to entries."""
 
     def __init__(
         self, profile: Profile, decisions: Decisions, *, observer: Callable[[BrokerEvent], None] | None = None
     ) -> None:
-        super().__init__(profile)
+        super().__init__(profile, observer)
         self.connections: dict[Connection, object] = {}
-        self.observer = observer
         self._decisions = decisions
         self._serial = 0
         self._scheduled: list[tuple[float, int, str, str, Message]] = []
@@ -128,7 +127,7 @@ class Broker(Topology):
             session.open = False
             session.connection.sessions.pop(session, None)
             for consumer in session.consumers:
-                self._end_consumer(consumer)
+                self.end_consumer(consumer)
         for session in ending:
             for delivery in session.unacked.values():
                 queue = delivery.queue
@@ -172,7 +171,7 @@ class Broker(Topology):
             if options.overflow is Overflow.REJECT_PUBLISH:
                 return Outcome.REFUSED
             if options.max_length == 0 and not queue.rotation:
-                self._event(DROPPED, queue, Entry(0, message, None), reason="maxlen")
+                self.tell(DROPPED, queue, Entry(0, message, None), reason="maxlen")
                 return Outcome.ROUTED
             self._bury(queue, queue.take(), "maxlen")
         ttl = options.message_ttl
@@ -182,7 +181,7 @@ class Broker(Topology):
         self._serial = serial = self._serial + 1
         entry = Entry(serial, message, None if ttl is None else self.now + ttl)
         if self.observer is not None:
-            self._event(ACCEPTED, queue, entry, client=message.client, source=message.source)
+            self.tell(ACCEPTED, queue, entry, client=message.client, source=message.source)
         queue.ready.append(entry)
         if queue.rotation:
             self._dispatch(queue)
@@ -216,7 +215,7 @@ class Broker(Topology):
     def cancel(self, consumer: Consumer) -> None:
         """It gets no more; what it holds stays ackable until its session closes. Idempotent."""
         if consumer.active:
-            self._end_consumer(consumer)
+            self.end_consumer(consumer)
             consumer.session.consumers.pop(consumer, None)
             self.delete_if_unused(consumer.queue)
 
@@ -261,7 +260,7 @@ class Broker(Topology):
             queue.rotation.appendleft(able[choice])
             head = queue.head()
             if head is not None:
-                self._event(FAULT, queue, head, reason=REORDER)
+                self.tell(FAULT, queue, head, reason=REORDER)
 
     def _hand_over(self, queue: Queue, session: Session, consumer: Consumer | None, *, auto_ack: bool) -> Delivery:
         entry = queue.take()
@@ -280,9 +279,9 @@ class Broker(Topology):
                     session.consumers[consumer] = None
         if self.observer is not None:
             client = session.connection.client
-            self._event(DELIVERED, queue, entry, client=client, count=delivery.count)
+            self.tell(DELIVERED, queue, entry, client=client, count=delivery.count)
             if auto_ack:
-                self._event(ACKED, queue, entry, client=client)
+                self.tell(ACKED, queue, entry, client=client)
         return delivery
 
     def _send_again(self, delivery: Delivery) -> None:
@@ -291,7 +290,7 @@ class Broker(Topology):
         if not message.laboratory or delivery.entry.returns or delivery.session.connection.laboratory:
             return
         if self._decisions.pick(2, DUPLICATE, delivery.queue.label):
-            self._event(FAULT, delivery.queue, delivery.entry, reason=DUPLICATE)
+            self.tell(FAULT, delivery.queue, delivery.entry, reason=DUPLICATE)
             copy = message.again(laboratory=False, deaths=message.deaths, ttl=message.ttl)
             self.schedule(self.now, message.exchange, message.routing_key, copy)
 
@@ -299,16 +298,6 @@ class Broker(Topology):
         if not consumer.waiting and consumer.active and consumer.has_credit():
             consumer.waiting = True
             consumer.queue.rotation.append(consumer)
-
-    def _end_consumer(self, consumer: Consumer) -> None:
-        consumer.active = False
-        queue = consumer.queue
-        queue.consumers.pop(consumer, None)
-        if consumer.waiting:
-            consumer.waiting = False
-            queue.rotation.remove(consumer)
-        if not queue.consumers:
-            queue.idle_since = self.now
 
     # --- settling ---------------------------------------------------------------------------------------------------
 
@@ -319,7 +308,7 @@ class Broker(Topology):
         queue = delivery.queue
         queue.unacked -= 1
         if self.observer is not None:
-            self._event(ACKED, queue, delivery.entry, client=delivery.session.connection.client)
+            self.tell(ACKED, queue, delivery.entry, client=delivery.session.connection.client)
         self._credit(delivery)
         return True
 
@@ -334,7 +323,7 @@ class Broker(Topology):
         elif queue.alive:
             self._bury(queue, delivery.entry, "rejected")
         else:
-            self._event(DROPPED, queue, delivery.entry, reason="deleted")
+            self.tell(DROPPED, queue, delivery.entry, reason="deleted")
         self._credit(delivery)
         if requeue and queue.rotation:
             self._dispatch(queue)
@@ -360,7 +349,7 @@ class Broker(Topology):
         queue = delivery.queue
         entry = delivery.entry
         if not queue.alive:
-            self._event(DROPPED, queue, entry, reason="deleted")
+            self.tell(DROPPED, queue, entry, reason="deleted")
             return
         entry.returns += 1
         entry.redelivered = True
@@ -372,15 +361,15 @@ class Broker(Topology):
             return
         queue.put_back(entry, queue.type.lost if lost else queue.nack_place)
         if self.observer is not None:
-            self._event(REQUEUED, queue, entry, client=delivery.session.connection.client)
+            self.tell(REQUEUED, queue, entry, client=delivery.session.connection.client)
 
     def _bury(self, queue: Queue, entry: Entry, reason: str) -> None:
         """Dead-letter an entry that is out of its queue; drop it where the queue names no exchange for that."""
         options = queue.options
         if options.dead_letter_exchange is None:
-            self._event(DROPPED, queue, entry, reason=reason)
+            self.tell(DROPPED, queue, entry, reason=reason)
             return
-        self._event(DEAD_LETTERED, queue, entry, reason=reason)
+        self.tell(DEAD_LETTERED, queue, entry, reason=reason)
         message = dead_letter_of(entry.message, queue, reason, self.now)
         key = entry.message.routing_key if options.dead_letter_key is None else options.dead_letter_key
         if not options.dead_letter_exchange or options.dead_letter_exchange in self.exchanges:
@@ -407,7 +396,7 @@ class Broker(Topology):
                 continue
             if not queue.type.keeps_transient:
                 for entry in queue.retain(lambda entry: entry.message.persistent):
-                    self._event(DROPPED, queue, entry, reason="transient")
+                    self.tell(DROPPED, queue, entry, reason="transient")
             if crash and queue.type.crash_flags:
                 for entry in queue:
                     entry.redelivered = True
@@ -415,51 +404,7 @@ class Broker(Topology):
             self.delete_exchange(name)
         self._scheduled = [item for item in self._scheduled if item[4].persistent]
         heapify(self._scheduled)
-        self._dispatch_all(self.queues.values())
-
-    def purge(self, queue_name: str) -> int:
-        """Drop what is ready in a queue, and say how much that was; what is unacked stays."""
-        queue = self.queue(queue_name)
-        gone = queue.retain(lambda _: False)
-        for entry in gone:
-            self._event(DROPPED, queue, entry, reason="purged")
-        return len(gone)
-
-    def delete_queue(self, queue_name: str) -> int:
-        """Delete a queue with what is in it, and end its consumers; says how many ready messages went with it."""
-        queue = self.queues.get(queue_name)
-        if queue is None:
-            return 0
-        gone = self.purge(queue_name)
-        self.forget_queue(queue)
-        for consumer in list(queue.consumers):
-            self._end_consumer(consumer)
-            consumer.session.consumers.pop(consumer, None)
-            if consumer.cancelled is not None:
-                consumer.cancelled()
-        return gone
-
-    def delete_if_unused(self, queue: Queue) -> None:
-        """Delete an auto-delete queue whose last consumer has gone."""
-        if queue.auto_delete and queue.had_consumers and not queue.consumers and queue.alive:
-            self.delete_queue(queue.name)
-
-    def _event(
-        self,
-        kind: str,
-        queue: Queue,
-        entry: Entry,
-        *,
-        client: str = "",
-        count: int | None = None,
-        source: str = "",
-        reason: str = "",
-    ) -> None:
-        if self.observer is not None:
-            key, serial, redelivered = entry.message.key, entry.serial, entry.redelivered
-            self.observer(
-                BrokerEvent(self.now, kind, queue.label, key, serial, client, redelivered, count, source, reason)
-            )
+        self._dispatch_all(list(self.queues.values()))
 
 
 _GONE: Final = object()
