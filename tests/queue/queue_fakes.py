@@ -62,6 +62,8 @@ class FakeConsumer:
         self.most_held = 0
 
     async def cancel(self):
+        if self.transport.cancel_hook is not None:
+            self.transport.cancel_hook()
         self.taking = False
 
     async def close(self):
@@ -101,6 +103,7 @@ class FakeTransport:
         self.ack_hook = None
         self.consume_hook = None
         self.connect_hook = None
+        self.cancel_hook = None
         self.checked = []
 
     # The seam

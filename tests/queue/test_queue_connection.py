@@ -250,3 +250,25 @@ async def test_stop_is_bounded_when_the_transport_never_closes(monkeypatch):
     await provider.stop()
     release.set()
     await turns()
+
+
+@pytest.mark.asyncio
+async def test_a_consumer_that_ends_while_it_is_made_does_not_come_back_by_itself():
+    class Ending(FakeTransport):
+        async def consume(self, address, *, prefetch, on_delivery, on_cancelled):
+            consumer = await super().consume(
+                address, prefetch=prefetch, on_delivery=on_delivery, on_cancelled=on_cancelled
+            )
+            if len(calls) < 1:
+                calls.append(address)
+                consumer.end()
+                on_cancelled(QueueError("the queue was deleted"))
+            return consumer
+
+    calls = []
+    transport = Ending()
+    async with provider_on(transport) as provider:
+        with pytest.raises(QueueConnectionError, match="lost at once"):
+            await provider.subscribe("q", ack)
+        await asyncio.sleep(0.01)  # several of the quick pauses
+        assert transport.consumers == []

@@ -538,6 +538,7 @@ async def test_resume_while_handlers_run_never_holds_more_than_prefetch():
         await subscription.resume()
         await turns()
         assert seen == ["0", "1"]
+        assert sum(len(consumer.held) for consumer in transport.consumers) == 2
         assert subscription.status == "active"
         gate.set()
         await until(lambda: transport.count("acked", "5"))
@@ -722,3 +723,29 @@ async def test_a_late_verdict_makes_no_copy(verdict):
         await until(lambda: transport.count("acked", "a"))
     assert seen == ["a", "a"]
     assert len(transport.published) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("end", ["pause", "close"])
+async def test_what_is_delivered_while_the_consumer_is_being_cancelled_goes_back(end):
+    transport = FakeTransport()
+    gate = asyncio.Event()
+    seen = []
+
+    async def handler(m):
+        seen.append(m.message_id)
+        await gate.wait()
+
+    async with provider_on(transport) as provider:
+        subscription = await provider.subscribe("q", handler)
+        await provider.publish("q", message("a"))
+        await turns()
+        late = [envelope(message("late"))]
+        transport.cancel_hook = lambda: late and transport.inject("queue:q", late.pop())
+        ending = asyncio.create_task(getattr(subscription, end)())
+        await turns()
+        assert [e.message.message_id for e in transport.waiting("q")] == ["late"]
+        gate.set()
+        await ending
+        await until(lambda: not transport.consumers)
+    assert seen == ["a"]
