@@ -100,9 +100,8 @@ class WorkerPool:
         task.add_done_callback(self._done)
         return task
 
-    async def close(self) -> bool:
-        """Take no more operations, and wait for those that run. Whether this was the first call."""
-        first = not self._closed
+    async def close(self) -> None:
+        """Take no more operations, and wait for those that run."""
         self._closed = True
         if self._idle is None:
             self._idle = asyncio.Event()
@@ -111,7 +110,6 @@ class WorkerPool:
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=False)
-        return first
 
     def _finished(self, job: asyncio.Future[Any]) -> None:
         del self._jobs[job]

@@ -224,9 +224,10 @@ class MinioStorageProvider:
             return await self._run(_presign, key, _PRESIGNED[method], expires_seconds)
 
     async def close(self) -> None:
-        first = await self._pool.close()
-        if first and self._calls is not None and self._given is None:
-            self._calls.client.close()
+        await self._pool.close()
+        calls, self._calls = self._calls, None
+        if calls is not None and self._given is None:
+            calls.client.close()
 
     async def _connected(self) -> Calls:
         if self._connecting is None:
