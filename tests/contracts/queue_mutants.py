@@ -7,9 +7,11 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from factflow_infra.errors import InfraError, PublishUnconfirmedError, QueueConnectionError, QueueStoppedError
+from factflow_infra.queue.backoff import Backoff
 from factflow_infra.queue.engine import QueueProvider
 from factflow_infra.queue.messages import DEAD_LETTER_HEADER_PREFIX, HealthState, MessageStatus, QueueMessage
 from factflow_infra.queue.naming import AmqpNamingStrategy
+from factflow_infra.queue.options import EngineOptions
 from factflow_infra.queue.transport import Address, Envelope
 from factflow_infra_testing.broker.transport import SimulatedTransport
 
@@ -216,9 +218,31 @@ class NeverNoticesLoss(Wire):
 
 class HammersTheBroker(Provider):
     def __init__(self, *args):
-        from factflow_infra.queue.options import EngineOptions
-
         super().__init__(*args, EngineOptions(reconnect_base=1.0, reconnect_cap=1.0))
+
+
+class WaitsForConfirmsForever(Provider):
+    def __init__(self, *args):
+        super().__init__(*args, EngineOptions(publish_timeout=1e6))
+
+
+class NeverSaysStalled(Provider):
+    def __init__(self, *args):
+        super().__init__(*args, EngineOptions(stall_after=1e6))
+
+
+class NoJitter(Backoff):
+    def next(self):
+        ceiling = min(self._cap, self._base * 2.0 ** min(self._attempt, 64))
+        self._attempt += 1
+        return ceiling
+
+
+class ComesBackInStep(Provider):
+    async def subscribe(self, *args, **options):
+        subscription = await super().subscribe(*args, **options)
+        self._connection._backoff = NoJitter(0.5, 30.0)
+        return subscription
 
 
 # At the provider
@@ -429,6 +453,9 @@ MUTANTS = {
     IgnoresPrefetch: ("q6-prefetch-leaves-the-rest-to-others",),
     IsLiveLater: ("q5-subscription-is-live-when-subscribe-returns",),
     NeverNoticesLoss: ("q9-subscriptions-come-back", "q9-health-tells-of-an-outage"),
+    WaitsForConfirmsForever: ("q1-publish-on-a-silent-connection-ends",),
+    NeverSaysStalled: ("q9-health-tells-of-a-stall",),
+    ComesBackInStep: ("q9-backoff-is-capped-and-patient",),
     HammersTheBroker: ("q9-backoff-is-capped-and-patient",),
     OneHandlerMore: ("q6-concurrency-is-reached-and-not-passed", "q6-one-at-a-time-by-default"),
     RejectIsAck: ("q2-reject-goes-to-the-dead-letter-queue",),

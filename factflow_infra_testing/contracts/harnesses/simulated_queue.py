@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from factflow_infra_testing.search.decisions import Fault
 
 _LET_THROUGH = (GeneratorExit, KeyboardInterrupt, SystemExit)
+_HOUR = 3600.0
 _LONG = 1e9
 """Seconds: longer than any run."""
 
@@ -70,6 +71,9 @@ class MortalBroker:
     def sever(self) -> None:
         self._broker.disconnect(self._client)
 
+    def fall_silent(self) -> None:
+        self._broker.stall_client(self._client, _HOUR)
+
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         if self._dead:
             await asyncio.get_running_loop().create_future()
@@ -105,6 +109,9 @@ class SimulatedQueueBackend(PlainQueueBackend):
     async def sever(self, provider: QueueProtocol) -> None:
         self._clients[provider].sever()
         await asyncio.sleep(0.001)  # long enough for the client to notice
+
+    async def stall(self, provider: QueueProtocol) -> None:
+        self._clients[provider].fall_silent()
 
     async def kill(self, provider: QueueProtocol) -> None:
         self._clients[provider].die()

@@ -10,6 +10,8 @@ class QueueCapability(StrEnum):
 
     SEVER = "sever"
     """The harness can break the connection of one provider abruptly, which may connect again."""
+    STALL = "stall"
+    """The harness can make the connection of one provider fall silent, without a word to either end."""
     KILL = "kill"
     """The harness can make a provider fall silent for good, as a killed process does."""
     RESTART = "restart"

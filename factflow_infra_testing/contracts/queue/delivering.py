@@ -11,6 +11,7 @@ from factflow_infra_testing.contracts.queue.inbox import Gate, Inbox, answers, f
 from factflow_infra_testing.contracts.queue.table import QUEUE_BEHAVIOURS, ids, numbered
 
 if TYPE_CHECKING:
+    from factflow_infra.protocols import MessageHandler
     from factflow_infra_testing.contracts.queue.environment import QueueEnvironment
 
 
@@ -203,6 +204,37 @@ async def lost_connection_brings_the_message_again(env: QueueEnvironment) -> Non
     assert inbox.ids == [message.message_id] * 2
     assert inbox.overlaps == []
     assert await env.left_in(dlq) == []
+
+
+@QUEUE_BEHAVIOURS.add("Q2", Can.SEVER)
+async def late_verdicts_are_dropped(env: QueueEnvironment) -> None:
+    """A handler whose connection was lost says ``REJECT``, ``RETRY``, or raises: it counts for nothing. The message is not
+    dead-lettered, not even with ``max_retries=0``, but comes again.
+    """
+    for verdict in (MessageStatus.REJECT, MessageStatus.RETRY, None):
+        queue, dlq, provider, gate = env.name(), env.name("dlq"), await env.provider(), Gate(verdict)
+        inbox = env.inbox(_first_waits_for(gate))
+        handling = env.handling(max_retries=0, dead_letter_queue=dlq)
+        await provider.subscribe(queue, inbox, error_handling=handling)
+        await provider.publish(queue, QueueMessage(body=b"x"))
+        await inbox.until(1)
+        await env.sever(provider)
+        gate.open()
+        await inbox.until_finished(2)
+        await env.settle()
+        assert len(inbox.messages) == 2
+        await provider.stop()
+        assert await env.left_in(dlq) == []
+
+
+def _first_waits_for(gate: Gate) -> MessageHandler:
+    seen: list[str] = []
+
+    async def handler(message: QueueMessage) -> MessageStatus | None:
+        seen.append(message.message_id)
+        return await gate(message) if len(seen) == 1 else MessageStatus.ACK
+
+    return handler
 
 
 @QUEUE_BEHAVIOURS.add("Q2", Can.SEVER)

@@ -28,6 +28,7 @@ class QueueBackend(Protocol):
         ...
 
     async def sever(self, provider: QueueProtocol) -> None: ...
+    async def stall(self, provider: QueueProtocol) -> None: ...
     async def kill(self, provider: QueueProtocol) -> None: ...
     async def stop_broker(self) -> None: ...
     async def start_broker(self) -> None: ...
@@ -57,6 +58,9 @@ class PlainQueueBackend:
 
     async def sever(self, provider: QueueProtocol) -> None:
         raise NotImplementedError("declared SEVER, but sever() is not implemented")
+
+    async def stall(self, provider: QueueProtocol) -> None:
+        raise NotImplementedError("declared STALL, but stall() is not implemented")
 
     async def kill(self, provider: QueueProtocol) -> None:
         raise NotImplementedError("declared KILL, but kill() is not implemented")
@@ -144,6 +148,9 @@ class QueueEnvironment:
 
     async def sever(self, provider: QueueProtocol) -> None:
         await self._backend.sever(provider)
+
+    async def stall(self, provider: QueueProtocol) -> None:
+        await self._backend.stall(provider)
 
     async def kill(self, provider: QueueProtocol) -> None:
         self._providers.remove(provider)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from factflow_infra.errors import InvalidDestinationError
 from factflow_infra.queue.messages import QueueMessage
 from factflow_infra_testing.contracts.queue.capabilities import QueueCapability as Can
 from factflow_infra_testing.contracts.queue.table import QUEUE_BEHAVIOURS
+from factflow_infra_testing.contracts.raising import raises
 
 if TYPE_CHECKING:
     from factflow_infra_testing.contracts.queue.environment import QueueEnvironment
@@ -73,3 +75,24 @@ async def topic_names_may_be_scoped_too(env: QueueEnvironment) -> None:
         await provider.publish(topic, QueueMessage(body=b"x"))
         (message,) = await inbox.until_finished(1)
         assert message.destination == topic
+
+
+@QUEUE_BEHAVIOURS.add("Q10")
+async def unusual_names_work_or_are_refused(env: QueueEnvironment) -> None:
+    """Spaces, other scripts, punctuation, length: each name works, or is refused by ``publish`` and ``subscribe`` alike;
+    none is accepted and then goes astray.
+    """
+    stem, provider = env.name(), await env.provider()
+    for name in ("with space", "grün 中文 🚀", "a,b;c", "100%", "a\\b", "a+b=c&d", "#", "*", "x" * 150, "x" * 400):
+        destination, inbox = f"{stem}{name}", env.inbox()
+        message = QueueMessage(body=destination.encode())
+        try:
+            await provider.subscribe(destination, inbox)
+        except InvalidDestinationError:
+            with raises(InvalidDestinationError):
+                await provider.publish(destination, message)
+        else:
+            await provider.publish(destination, message)
+            (got,) = await inbox.until_finished(1)
+            assert got.body == message.body
+            assert str(got.destination).removeprefix("/queue/") == destination

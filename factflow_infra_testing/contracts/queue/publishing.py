@@ -173,6 +173,18 @@ async def nothing_is_lost_silently_while_connections_break(env: QueueEnvironment
     assert len(accepted) > 20
 
 
+@QUEUE_BEHAVIOURS.add("Q1", Can.STALL)
+async def publish_on_a_silent_connection_ends(env: QueueEnvironment) -> None:
+    """Nothing comes back, and nobody says why: within bounds the publish is said to be unconfirmed. aio-pika's publish has
+    no timeout of its own.
+    """
+    queue, provider = env.name(), await env.provider()
+    await provider.publish(queue, QueueMessage(body=b"first"))
+    await env.stall(provider)
+    with raises(PublishUnconfirmedError):
+        await env.within_patience(provider.publish(queue, QueueMessage(body=b"second")), "publish() never returned")
+
+
 @QUEUE_BEHAVIOURS.add("Q1", like=("gocdk/TestCancelSendReceive",))
 async def cancelled_publish_leaves_the_provider_usable(env: QueueEnvironment) -> None:
     """Cancelling a publish raises ``CancelledError``, whenever it comes; the provider goes on."""

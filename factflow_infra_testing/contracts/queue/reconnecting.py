@@ -174,9 +174,9 @@ async def health_tells_of_an_outage(env: QueueEnvironment) -> None:
 @QUEUE_BEHAVIOURS.add("Q9", Can.RESTART, Can.VIRTUAL_TIME)
 async def backoff_is_capped_and_patient(env: QueueEnvironment) -> None:
     """An outage of six hours: neither thousands of attempts nor hours of silence; soon after the broker is back, so are
-    the subscriptions. Two providers that lost their connections together do not try in step.
+    the subscriptions. Providers that lost their connections together do not come back in step.
     """
-    queue, providers, inbox = env.name(), [await env.provider(), await env.provider()], env.inbox()
+    queue, providers, inbox = env.name(), [await env.provider() for _ in range(4)], env.inbox()
     for provider in providers:
         await provider.subscribe(queue, inbox)
     await env.stop_broker()
@@ -187,7 +187,33 @@ async def backoff_is_capped_and_patient(env: QueueEnvironment) -> None:
         attempts = [provider.health().reconnect_attempts for provider in providers]
         assert all(waited / 300 <= tries <= waited / 5 for tries in attempts), (waited, attempts)
     await env.start_broker()
-    await env.settle(300)
-    assert all(provider.health().health_state is HealthState.HEALTHY for provider in providers)
+    back: dict[int, int] = {}
+    for tenth in range(3000):
+        for nth, provider in enumerate(providers):
+            if provider.health().health_state is HealthState.HEALTHY:
+                back.setdefault(nth, tenth)
+        await env.settle(0.1)
+    assert len(back) == len(providers), "not all came back within five minutes"
+    assert len(set(back.values())) > 1, "all came back in the same instant: no jitter"
     await providers[0].publish(queue, QueueMessage(body=b"x"))
     await inbox.until_finished(1)
+
+
+@QUEUE_BEHAVIOURS.add("Q9", Can.VIRTUAL_TIME)
+async def health_tells_of_a_stall(env: QueueEnvironment) -> None:
+    """Connected, but what is held makes no progress for a long time: ``stalled``. Idle for as long is ``healthy``."""
+    queue, busy, idle, gate = env.name(), await env.provider(), await env.provider(), Gate()
+    inbox = env.inbox(gate)
+    await idle.subscribe(env.name("idle"), env.inbox())
+    await busy.subscribe(queue, inbox)
+    await busy.publish(queue, QueueMessage(body=b"x"))
+    await inbox.until(1)
+    assert busy.health().health_state is HealthState.HEALTHY
+    await env.settle(2 * 3600)
+    assert busy.health().health_state is HealthState.STALLED
+    assert busy.health().connected
+    assert idle.health().health_state is HealthState.HEALTHY
+    gate.open()
+    await inbox.until_finished(1)
+    await env.settle(1)
+    assert busy.health().health_state is HealthState.HEALTHY

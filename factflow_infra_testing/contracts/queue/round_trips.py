@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from factflow_infra.errors import InvalidMessageError
 from factflow_infra.queue.messages import DEAD_LETTER_HEADER_PREFIX, MessageStatus, QueueMessage
 from factflow_infra_testing.contracts.queue.capabilities import QueueCapability as Can
 from factflow_infra_testing.contracts.queue.inbox import answers
@@ -180,6 +181,22 @@ async def large_bodies_survive(env: QueueEnvironment) -> None:
     await provider.publish(queue, QueueMessage(body=body))
     (message,) = await env.take(queue, 1)
     assert message.body == body
+
+
+@QUEUE_BEHAVIOURS.add("Q10", Can.LARGE_MESSAGES)
+async def huge_bodies_survive_or_are_refused(env: QueueEnvironment) -> None:
+    """20 MiB: refused before any I/O, with the size, or delivered; never cut off, and never the end of the connection."""
+    queue, provider = env.name(), await env.provider()
+    message = QueueMessage(body=b"x" * (20 * 1024 * 1024))
+    try:
+        await provider.publish(queue, message)
+    except InvalidMessageError as error:
+        assert any(character.isdigit() for character in str(error))  # noqa: PT017 - delivering it is as good
+        assert not provider.health().connected
+        await provider.publish(queue, QueueMessage(body=b"small"))
+        assert [m.body for m in await env.take(queue, 1)] == [b"small"]
+    else:
+        assert [len(m.body) for m in await env.take(queue, 1)] == [len(message.body)]
 
 
 @QUEUE_BEHAVIOURS.add("Q7")

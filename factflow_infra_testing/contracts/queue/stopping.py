@@ -116,6 +116,19 @@ async def publishes_in_flight_finish(env: QueueEnvironment) -> None:
     assert MessageStatus.ACCEPTED in outcomes
 
 
+@QUEUE_BEHAVIOURS.add("Q8", Can.STALL)
+async def publish_that_outlasts_stop_is_unconfirmed(env: QueueEnvironment) -> None:
+    """A publish still unanswered when the time of ``stop`` is over raises ``PublishUnconfirmedError``; ``stop`` ends."""
+    queue, provider = env.name(), await env.provider()
+    await provider.publish(queue, QueueMessage(body=b"first"))
+    await env.stall(provider)
+    call = asyncio.ensure_future(provider.publish(queue, QueueMessage(body=b"second")))
+    await asyncio.sleep(0)
+    await env.within_patience(provider.stop(timeout=env.seconds(1)), "stop() waits for a publish that never ends")
+    with raises(PublishUnconfirmedError):
+        await env.within_patience(call, "publish() outlived its provider")
+
+
 @QUEUE_BEHAVIOURS.add("Q8", like=("gocdk/TestErrorOnSendToClosedTopic",))
 async def calls_after_stop_raise(env: QueueEnvironment) -> None:
     """``publish``, ``publish_batch``, ``subscribe``, ``subscribe_batch``: ``QueueStoppedError``, not retryable, and
