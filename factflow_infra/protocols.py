@@ -72,7 +72,8 @@ class Subscription(Protocol):
 
     async def close(self, *, timeout: float | None = 30.0) -> None:
         """Take no more messages, let handlers finish for ``timeout`` seconds (``None``: as long as they need), then cancel
-        them; what they held goes back to the broker. Idempotent."""
+        them; what they held goes back to the broker. Idempotent.
+        """
         ...
 
     async def pause(self) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from factflow_infra_testing.history.operations import FAIL, OK
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
     from factflow_infra_testing.broker.events import BrokerEvent
     from factflow_infra_testing.history.operations import History, Operation
@@ -125,8 +125,11 @@ def no_duplicate_after_ack(events: Iterable[BrokerEvent], target: str) -> Verdic
     return _passed("no duplicate after ack") if seen else _unknown("no duplicate after ack", f"no ack on {target}")
 
 
-def redelivery_honesty(events: Iterable[BrokerEvent], target: str, *, flag_may_lie: bool = False) -> Verdict:
-    """An entry's first delivery is unflagged with count 1, each later one is flagged, and its count never shrinks."""
+def redelivery_honesty(events: Iterable[BrokerEvent], target: str, *, crashed: bool = False) -> Verdict:
+    """An entry's first delivery is unflagged with count 1, each later one is flagged, and its count never shrinks.
+
+    ``crashed``: the broker went down in this run; one that crashes may flag everything that it kept (docs/facts.md, RMQ-11).
+    """
     deliveries: dict[int, list[BrokerEvent]] = defaultdict(list)
     for event in events:
         if event.queue == target and event.kind == "delivered":
@@ -136,12 +139,12 @@ def redelivery_honesty(events: Iterable[BrokerEvent], target: str, *, flag_may_l
     wrong: dict[str, str] = {}
     for entries in deliveries.values():
         first = entries[0]
-        if first.redelivered and not flag_may_lie:
+        if first.redelivered and not crashed:
             wrong[first.key] = "flagged as redelivered the first time"
         if first.count is not None and first.count != 1:
             wrong[first.key] = f"count {first.count} the first time"
         for before, after in pairwise(entries):
-            if not after.redelivered and not flag_may_lie:
+            if not after.redelivered:
                 wrong[after.key] = "delivered again without the flag"
             if before.count is not None and after.count is not None and after.count < before.count:
                 wrong[after.key] = f"count fell from {before.count} to {after.count}"
@@ -185,27 +188,40 @@ def fifo_per_key(history: History, target: str) -> Verdict:
 
 
 def bounded_redelivery(
-    history: History, target: str, *, max_retries: int, dead_letterings: Mapping[str, int]
+    history: History,
+    events: Iterable[BrokerEvent],
+    target: str,
+    *,
+    max_retries: int,
+    dead_lettered: Collection[str],
 ) -> Verdict:
-    """At most ``max_retries + 1`` failed handlings of a message sent once, then the dead-letter queue."""
-    sent = Counter(op.key for op in _publishes(history, target.partition("#")[0]) if op.outcome != FAIL)
+    """At most ``max_retries + 1`` failed handlings of a message, then the dead-letter queue.
+
+    A message that came back to its queue (a lost connection, a killed consumer) may have left a copy behind, and so may a
+    fault that hid the confirm of a copy; each copy has a count of its own. So the bound holds for each publish, each
+    return and each fault of the broker.
+    """
+    lines = Counter(op.key for op in _publishes(history, target.partition("#")[0]) if op.outcome != FAIL)
     failed = Counter(op.key for op in _handlings(history, target) if op.outcome == FAIL)
     if not failed:
         return _unknown("bounded redelivery", f"no handling failed on {target}")
-    over = {key for key, count in failed.items() if count > (max_retries + 1) * max(1, sent[key])}
+    faults = 0
+    for event in events:
+        if event.kind == "fault":
+            faults += 1
+        elif event.kind == "requeued" and event.queue == target:
+            lines[event.key] += 1
+    bound = {key: (max_retries + 1) * (max(1, lines[key]) + faults) for key in failed}
+    over = {key for key, count in failed.items() if count > bound[key]}
     if over:
         worst = max(over, key=lambda key: (failed[key], key))
         return _failed(
             "bounded redelivery",
-            f"{target}: {worst!r} failed {failed[worst]} times, the bound is {max_retries + 1}",
+            f"{target}: {worst!r} failed {failed[worst]} times, the bound is {bound[worst]}",
             sorted(over),
         )
     handled = {op.key for op in _handlings(history, target) if op.outcome == OK}
-    stuck = {
-        key
-        for key, count in failed.items()
-        if count > max_retries and key not in handled and not dead_letterings.get(key)
-    }
+    stuck = {key for key, count in failed.items() if count > max_retries and key not in handled} - set(dead_lettered)
     if stuck:
         return _failed(
             "bounded redelivery", f"{target}: out of retries, yet not dead-lettered: {_listed(stuck)}", sorted(stuck)

@@ -45,29 +45,38 @@ class Operation:
 class History:
     """The operations of one run, in the order in which they began."""
 
-    __slots__ = ("operations",)
+    __slots__ = ("closed", "operations")
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
+        self.closed = False
+        """Set when the run is over: what is still unwound then, of killed processes too, is no part of it."""
 
     def begin(self, time: float, process: str, kind: str, target: str, key: str = "", detail: str = "") -> Operation:
         """Record that an operation begins at ``time``; ``finish`` it, or it stays of unknown outcome."""
         operations = self.operations
         operation = Operation(len(operations), process, kind, target, key, time, None, "", detail)
-        operations.append(operation)
+        if not self.closed:
+            operations.append(operation)
         return operation
+
+    def finish(self, operation: Operation, time: float, outcome: str, detail: str = "") -> None:
+        """Complete ``operation`` with ``outcome``: ``OK``, ``FAIL`` or ``INFO``."""
+        if not self.closed:
+            finish(operation, time, outcome, detail)
 
     def note(self, time: float, process: str, kind: str, target: str, key: str = "", detail: str = "") -> None:
         """Record something that takes no time."""
-        operations = self.operations
-        operations.append(Operation(len(operations), process, kind, target, key, time, time, OK, detail))
+        if not self.closed:
+            operations = self.operations
+            operations.append(Operation(len(operations), process, kind, target, key, time, time, OK, detail))
 
     def of(self, *kinds: str) -> Iterator[Operation]:
         return (operation for operation in self.operations if operation.kind in kinds)
 
 
 def finish(operation: Operation, time: float, outcome: str, detail: str = "") -> None:
-    """Complete ``operation`` with ``outcome``: ``OK``, ``FAIL`` or ``INFO``."""
+    """Complete ``operation``; ``History.finish`` does so for as long as its run lasts."""
     operation.completed = time
     operation.outcome = outcome
     if detail:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from factflow_infra.errors import InfraError, PublishUnconfirmedError, WriteUnconfirmedError
 from factflow_infra.protocols import DEFAULT_CHUNK_SIZE, ErrorHandling, MessageStatus, QueueMessage
-from factflow_infra_testing.history.operations import FAIL, INFO, OK, History, Operation, finish
+from factflow_infra_testing.history.operations import FAIL, INFO, OK, History, Operation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
@@ -78,9 +78,9 @@ class RecordedQueue:
         try:
             status = await self.provider.publish(destination, message, delay=delay)
         except BaseException as error:
-            finish(operation, self._recorder.time(), outcome_of(error), _name_of(error))
+            self._recorder.history.finish(operation, self._recorder.time(), outcome_of(error), _name_of(error))
             raise
-        finish(operation, self._recorder.time(), OK)
+        self._recorder.history.finish(operation, self._recorder.time(), OK)
         return status
 
     async def publish_batch(self, destination: str, messages: Sequence[QueueMessage]) -> BatchResult:
@@ -93,13 +93,15 @@ class RecordedQueue:
             result = await self.provider.publish_batch(destination, messages)
         except BaseException as error:
             for operation in operations:
-                finish(operation, self._recorder.time(), outcome_of(error), _name_of(error))
+                self._recorder.history.finish(operation, self._recorder.time(), outcome_of(error), _name_of(error))
             raise
         for operation, item in zip(operations, result.results, strict=True):
             if item.error is None:
-                finish(operation, self._recorder.time(), OK)
+                self._recorder.history.finish(operation, self._recorder.time(), OK)
             else:
-                finish(operation, self._recorder.time(), outcome_of(item.error), _name_of(item.error))
+                self._recorder.history.finish(
+                    operation, self._recorder.time(), outcome_of(item.error), _name_of(item.error)
+                )
         return result
 
     def _begin_publish(self, destination: str, message: QueueMessage) -> Operation:
@@ -139,13 +141,13 @@ class RecordedQueue:
             try:
                 verdict = await handler(message)
             except asyncio.CancelledError:
-                finish(operation, recorder.time(), INFO, "cancelled")
+                recorder.history.finish(operation, recorder.time(), INFO, "cancelled")
                 raise
             except BaseException as error:
-                finish(operation, recorder.time(), FAIL, _name_of(error))
+                recorder.history.finish(operation, recorder.time(), FAIL, _name_of(error))
                 raise
             acked = verdict is None or verdict is MessageStatus.ACK
-            finish(operation, recorder.time(), OK if acked else FAIL, "ack" if acked else str(verdict))
+            recorder.history.finish(operation, recorder.time(), OK if acked else FAIL, "ack" if acked else str(verdict))
             recorder.busy(f"settle {target}")
             return verdict
 
@@ -245,7 +247,7 @@ class _RecordedBatches:
         for message in messages:
             operation = self._open.pop(id(message), None)
             if operation is not None:
-                finish(operation, self._recorder.time(), outcome, detail)
+                self._recorder.history.finish(operation, self._recorder.time(), outcome, detail)
         await settle(messages)
 
     async def close(self, *, timeout: float | None = 30.0) -> None:
@@ -279,9 +281,9 @@ class RecordedStorage:
         try:
             result = await call
         except BaseException as error:
-            finish(operation, recorder.time(), outcome_of(error), _name_of(error))
+            recorder.history.finish(operation, recorder.time(), outcome_of(error), _name_of(error))
             raise
-        finish(operation, recorder.time(), OK)
+        recorder.history.finish(operation, recorder.time(), OK)
         return result
 
     async def write(
@@ -315,9 +317,9 @@ class RecordedStorage:
             async for piece in self.provider.stream(key, start=start, end=end, chunk_size=chunk_size):
                 yield piece
         except BaseException as error:
-            finish(operation, recorder.time(), outcome_of(error), _name_of(error))
+            recorder.history.finish(operation, recorder.time(), outcome_of(error), _name_of(error))
             raise
-        finish(operation, recorder.time(), OK, "stream")
+        recorder.history.finish(operation, recorder.time(), OK, "stream")
 
     async def stat(self, key: str) -> ObjectInfo:
         return await self._recorded("stat", key, self.provider.stat(key))
@@ -331,7 +333,7 @@ class RecordedStorage:
         operation = recorder.history.begin(recorder.time(), recorder.name, "list", self._target, prefix)
         async for key in self.provider.list(prefix):
             yield key
-        finish(operation, recorder.time(), OK)
+        recorder.history.finish(operation, recorder.time(), OK)
 
     async def list_page(
         self, prefix: str = "", *, delimiter: str | None = None, limit: int = 1000, after: str | None = None

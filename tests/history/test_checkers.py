@@ -20,7 +20,9 @@ class Told:
         self.history = History()
         self.clock = 0.0
 
-    def did(self, kind: str, key: str, outcome: str = OK, *, process: str = "p", target: str = ORDERS, detail: str = ""):
+    def did(
+        self, kind: str, key: str, outcome: str = OK, *, process: str = "p", target: str = ORDERS, detail: str = ""
+    ):
         self.clock += 1
         operation = self.history.begin(self.clock, process, kind, target, key, detail)
         if outcome:
@@ -31,7 +33,15 @@ class Told:
 
 def event(kind: str, key: str, entry: int, *, redelivered: bool = False, count: int | None = None, time: float = 0.0):
     return SimpleNamespace(
-        time=time, kind=kind, queue=ORDERS, key=key, entry=entry, client="c", redelivered=redelivered, count=count, source=""
+        time=time,
+        kind=kind,
+        queue=ORDERS,
+        key=key,
+        entry=entry,
+        client="c",
+        redelivered=redelivered,
+        count=count,
+        source="",
     )
 
 
@@ -55,7 +65,9 @@ def test_no_loss_tells_held_from_lost():
     held = checkers.no_loss(told.history, ORDERS, dead_lettered=(), held={"a"})
     assert held.judgement is Judgement.FAIL
     assert "still holds" in held.explanation
-    assert checkers.no_loss(told.history, ORDERS, dead_lettered=(), held={"a"}, live=False).judgement is Judgement.UNKNOWN
+    assert (
+        checkers.no_loss(told.history, ORDERS, dead_lettered=(), held={"a"}, live=False).judgement is Judgement.UNKNOWN
+    )
 
 
 def test_no_loss_without_a_confirmed_publish_cannot_tell():
@@ -70,7 +82,10 @@ def test_no_loss_judges_a_topic_by_subscription():
 
 
 def test_no_phantom():
-    assert checkers.no_phantom(Told().did("publish", "a", INFO).did("handle", "a").history, ORDERS).judgement is Judgement.PASS
+    assert (
+        checkers.no_phantom(Told().did("publish", "a", INFO).did("handle", "a").history, ORDERS).judgement
+        is Judgement.PASS
+    )
     never_sent = checkers.no_phantom(Told().did("publish", "a").did("handle", "x").history, ORDERS)
     assert never_sent.judgement is Judgement.FAIL
     before = checkers.no_phantom(Told().did("handle", "a").did("publish", "a").history, ORDERS)
@@ -111,6 +126,13 @@ def test_redelivery_honesty(events, judgement):
     assert checkers.redelivery_honesty(events, ORDERS).judgement is judgement
 
 
+def test_a_crashed_broker_may_flag_what_it_kept_but_never_unflag():
+    flagged = [event("delivered", "a", 1, redelivered=True)]
+    assert checkers.redelivery_honesty(flagged, ORDERS, crashed=True).judgement is Judgement.PASS
+    unflagged = [event("delivered", "a", 1), event("delivered", "a", 1)]
+    assert checkers.redelivery_honesty(unflagged, ORDERS, crashed=True).judgement is Judgement.FAIL
+
+
 def test_fifo_per_key():
     sent = Told().did("publish", "a").did("publish", "b")
     assert checkers.fifo_per_key(sent.did("handle", "a").did("handle", "b").history, ORDERS).judgement is Judgement.PASS
@@ -121,14 +143,22 @@ def test_fifo_per_key():
 
 
 def test_fifo_per_key_compares_within_a_key_and_a_producer_only():
-    other_key = Told().did("publish", "a", detail="k1").did("publish", "b", detail="k2").did("handle", "b").did("handle", "a")
+    other_key = (
+        Told().did("publish", "a", detail="k1").did("publish", "b", detail="k2").did("handle", "b").did("handle", "a")
+    )
     assert checkers.fifo_per_key(other_key.history, ORDERS).judgement is Judgement.UNKNOWN
     other = Told().did("publish", "a").did("publish", "b", process="q").did("handle", "b").did("handle", "a")
     assert checkers.fifo_per_key(other.history, ORDERS).judgement is Judgement.UNKNOWN
 
 
 def test_fifo_per_key_leaves_out_what_had_come_back():
-    told = Told().did("publish", "a").did("publish", "b").did("handle", "b").did("handle", "a", detail="redelivered, delivery 2")
+    told = (
+        Told()
+        .did("publish", "a")
+        .did("publish", "b")
+        .did("handle", "b")
+        .did("handle", "a", detail="redelivered, delivery 2")
+    )
     assert checkers.fifo_per_key(told.history, ORDERS).judgement is Judgement.UNKNOWN
 
 
@@ -146,12 +176,17 @@ def test_bounded_redelivery():
     told = Told().did("publish", "a")
     for _ in range(4):
         told.did("handle", "a", FAIL)
-    judge = lambda dead: checkers.bounded_redelivery(told.history, ORDERS, max_retries=3, dead_letterings=dead)  # noqa: E731
-    assert judge({"a": 1}).judgement is Judgement.PASS
-    assert judge({}).judgement is Judgement.FAIL
+
+    def judge(dead, events=()):
+        return checkers.bounded_redelivery(told.history, events, ORDERS, max_retries=3, dead_lettered=dead)
+
+    assert judge({"a"}).judgement is Judgement.PASS
+    assert judge(()).judgement is Judgement.FAIL
     told.did("handle", "a", FAIL)
-    assert "5 times, the bound is 4" in judge({"a": 1}).explanation
-    idle = checkers.bounded_redelivery(Told().history, ORDERS, max_retries=3, dead_letterings={})
+    assert "5 times, the bound is 4" in judge({"a"}).explanation
+    assert judge({"a"}, [event("requeued", "a", 1)]).judgement is Judgement.PASS
+    assert judge({"a"}, [event("requeued", "b", 2)]).judgement is Judgement.FAIL
+    idle = checkers.bounded_redelivery(Told().history, (), ORDERS, max_retries=3, dead_lettered=())
     assert idle.judgement is Judgement.UNKNOWN
 
 
@@ -161,7 +196,10 @@ def test_in_flight_cap_counts_what_runs_at_once():
     verdict = checkers.in_flight_cap(told.history, ORDERS, cap=1)
     assert verdict.judgement is Judgement.FAIL
     assert verdict.keys == ("a", "b")
-    assert checkers.in_flight_cap(Told().did("handle", "a").did("handle", "b").history, ORDERS, cap=1).judgement is Judgement.PASS
+    assert (
+        checkers.in_flight_cap(Told().did("handle", "a").did("handle", "b").history, ORDERS, cap=1).judgement
+        is Judgement.PASS
+    )
 
 
 def test_in_flight_cap_ends_a_killed_handling_at_the_kill():

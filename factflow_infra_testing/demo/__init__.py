@@ -1,0 +1,1 @@
+"""The example that ``factflow-sim demo`` searches, mends and runs for real."""

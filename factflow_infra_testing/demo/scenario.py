@@ -1,0 +1,50 @@
+"""The example service as a process of a simulation, and what a run of it must show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from factflow_infra.protocols import QueueMessage
+from factflow_infra_testing.demo.service import FILED, INVOICES, HastyInvoiceWorker, InvoiceWorker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from factflow_infra_testing.simulation.processes import Process
+    from factflow_infra_testing.simulation.simulation import Simulation
+
+COUNT = 3
+
+
+def scenario_of(
+    worker: type[InvoiceWorker], *, profile: str = "rabbitmq", storage: str = "filesystem"
+) -> Callable[[Simulation], Awaitable[None]]:
+    """A run in which ``worker`` files three invoices, on simulated backends."""
+
+    async def serve(process: Process) -> None:
+        await worker(process.queue(profile), process.storage(storage)).run()
+
+    async def scenario(sim: Simulation) -> None:
+        sim.start(serve, name="worker")
+        announced: set[int] = set()
+
+        async def collect(message: QueueMessage) -> None:
+            announced.add(message.json()["number"])
+
+        queue, store = sim.queue(profile), sim.storage(storage)
+        await queue.subscribe(FILED, collect)
+        for number in range(COUNT):
+            await queue.publish(INVOICES, QueueMessage.from_json({"number": number}, message_id=f"invoice-{number}"))
+        await sim.drain()
+        sim.check.queue(INVOICES)
+        filed = [key async for key in store.list("invoices/")]
+        assert filed == [f"invoices/{number}.json" for number in range(COUNT)], (
+            f"only these invoices were filed: {filed}"
+        )
+        assert announced == set(range(COUNT)), f"only these invoices were announced: {sorted(announced)}"
+
+    return scenario
+
+
+hasty = scenario_of(HastyInvoiceWorker)
+careful = scenario_of(InvoiceWorker)

@@ -1,0 +1,121 @@
+"""``sim.check``: the checkers of ``history.checkers``, bound to a run, raising what a test understands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from factflow_infra_testing.history import checkers
+from factflow_infra_testing.history.checkers import Judgement, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from factflow_infra_testing.simulation.simulation import Simulation
+
+
+class CheckFailedError(AssertionError):
+    """A promise was broken. ``verdict`` names the checker, and the messages concerned."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(f"{verdict.checker}: {verdict.explanation}")
+        self.verdict = verdict
+
+
+class CheckUnknownError(AssertionError):
+    """The check cannot tell, and must not be taken for a pass."""
+
+
+class Checks:
+    """The checks of one run, for use after ``await sim.drain()``.
+
+    Each raises ``CheckFailedError`` when the promise is broken, and returns its ``Verdict`` else. A verdict ``UNKNOWN`` means
+    that the run had nothing to judge (no handling failed, so none could be retried too often): a search in which a check
+    could never judge is reported, as a property that could not have failed is no evidence.
+    """
+
+    def __init__(self, sim: Simulation) -> None:
+        self._sim = sim
+        self.labels: dict[str, bool] = {}
+
+    def no_loss(self, destination: str, *, subscription: str | None = None) -> Verdict:
+        """Every confirmed publish was handled (verdict ack) or dead-lettered."""
+        target = self._target(destination, subscription)
+        return self._judge(
+            checkers.no_loss(
+                self._sim.history,
+                target,
+                dead_lettered=self._sim.dead_letters(destination),
+                held=self._sim.held(target),
+                live=self._sim.has_consumer(target),
+            ),
+            target,
+        )
+
+    def no_phantom(self, destination: str, *, subscription: str | None = None) -> Verdict:
+        """Nothing was handled that was not sent."""
+        target = self._target(destination, subscription)
+        return self._judge(checkers.no_phantom(self._sim.history, target), target)
+
+    def no_duplicate_after_ack(self, destination: str, *, subscription: str | None = None) -> Verdict:
+        """No delivery of a message's entry started after its ack had reached the broker."""
+        target = self._target(destination, subscription)
+        return self._judge(checkers.no_duplicate_after_ack(self._sim.queue_events(), target), target)
+
+    def redelivery_honesty(self, destination: str, *, subscription: str | None = None) -> Verdict:
+        """The redelivered flag and the delivery count told the truth, as far as the broker's profile knows it."""
+        target = self._target(destination, subscription)
+        events = self._sim.queue_events()
+        crashed = any(event.kind == "fault" and event.reason == "broker-restart" for event in events)
+        return self._judge(checkers.redelivery_honesty(events, target, crashed=crashed), target)
+
+    def fifo_per_key(self, destination: str, *, subscription: str | None = None) -> Verdict:
+        """First deliveries followed the order of sending, within a producer and ordering key."""
+        target = self._target(destination, subscription)
+        return self._judge(checkers.fifo_per_key(self._sim.history, target), target)
+
+    def bounded_redelivery(self, destination: str, *, max_retries: int = 3, subscription: str | None = None) -> Verdict:
+        """At most ``max_retries + 1`` failed handlings of a message, then the dead-letter queue."""
+        target = self._target(destination, subscription)
+        return self._judge(
+            checkers.bounded_redelivery(
+                self._sim.history,
+                self._sim.queue_events(),
+                target,
+                max_retries=max_retries,
+                dead_lettered=self._sim.dead_letters(destination),
+            ),
+            target,
+        )
+
+    def in_flight_cap(
+        self, destination: str, cap: int, *, subscription: str | None = None, process: str | None = None
+    ) -> Verdict:
+        """Never more than ``cap`` handlers at once in one process."""
+        target = self._target(destination, subscription)
+        return self._judge(checkers.in_flight_cap(self._sim.history, target, cap=cap, process=process), target)
+
+    def exactly_once_effect(self, effects: Iterable[str], *, expected: Iterable[str] | None = None) -> Verdict:
+        """Each id is at most once among ``effects``; with ``expected``, exactly those are there."""
+        return self._judge(checkers.exactly_once_effect(effects, expected=expected), "effects")
+
+    def queue(self, destination: str, *, subscription: str | None = None) -> None:
+        """All that holds for any service on any queue: no loss, no phantom, no duplicate after ack, honest redelivery."""
+        for check in (self.no_loss, self.no_phantom, self.no_duplicate_after_ack, self.redelivery_honesty):
+            check(destination, subscription=subscription)
+
+    def sometimes(self, condition: bool, label: str) -> None:
+        """Say that ``condition`` should hold in some run of a search; one that never did is reported at its end."""
+        self.labels[label] = self.labels.get(label, False) or bool(condition)
+
+    def _target(self, destination: str, subscription: str | None) -> str:
+        return self._sim.canonical(destination) + ("" if subscription is None else f"#{subscription}")
+
+    def _judge(self, verdict: Verdict, target: str) -> Verdict:
+        if not self._sim.drained:
+            raise CheckUnknownError(
+                f"{verdict.checker} on {target} cannot tell before the run is drained: `await sim.drain()` first"
+            )
+        if verdict.judgement is Judgement.FAIL:
+            raise CheckFailedError(verdict)
+        self.sometimes(verdict.judgement is Judgement.PASS, f"{verdict.checker} on {target} could judge")
+        return verdict

@@ -1,0 +1,130 @@
+"""What the runs of one search share: patches and fakes that are dear to set up, and cheap to begin anew."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from factflow_infra_testing.simulation import patches
+from factflow_infra_testing.simulation.entropy import outside
+from factflow_infra_testing.simulation.runner import hushed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+    from typing import Self
+
+    from factflow_infra.protocols import StorageProtocol
+    from factflow_infra_testing.simulation.simulation import Simulation
+    from factflow_infra_testing.storage.files import SimulatedFilesystem
+    from factflow_infra_testing.storage.s3 import SimulatedS3
+
+RUNS_BETWEEN_COLLECTIONS = 16
+
+
+class SimulationSession:
+    """Open it once a search. Storage is set up when a run first asks for it, and empty in each new run."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._run = ExitStack()
+        self._runs = 0
+        self._simulation: Simulation | None = None
+        self._files: SimulatedFilesystem | None = None
+        self._files_active = False
+        self._s3: SimulatedS3 | None = None
+        self._s3_active = False
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(patches.session())
+        self._stack.enter_context(_captured_log(self._log))
+        return self
+
+    def _log(self, record: logging.LogRecord) -> None:
+        if self._simulation is not None:
+            self._simulation.log(record.levelname.lower(), record.getMessage())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with hushed():
+            gc.collect()
+        self._stack.__exit__(kind, error, trace)
+
+    def run(self) -> AbstractContextManager[object]:
+        """Around each run: what it takes from the session is given back at its end."""
+        self._run = ExitStack()
+        self._run.callback(self.serve, None)
+        self._files_active = self._s3_active = False
+        return self._run
+
+    def serve(self, simulation: Simulation | None) -> None:
+        """The run that is under way: what the providers log goes into its history."""
+        self._simulation = simulation
+
+    def tidy(self) -> None:
+        """Now and then, collect what runs left: it is cyclic (tasks, frames, exceptions), and would slow the later ones."""
+        self._runs += 1
+        if self._runs % RUNS_BETWEEN_COLLECTIONS == 0:
+            with hushed():
+                gc.collect(1)
+
+    def filesystem_provider(self, host: str) -> StorageProtocol:
+        """A provider on the disk of ``host``."""
+        from factflow_infra.storage.filesystem import FilesystemStorageProvider
+
+        with outside():
+            if self._files is None:
+                from factflow_infra_testing.storage.files import SimulatedFilesystem
+
+                self._files = self._stack.enter_context(SimulatedFilesystem())
+            if not self._files_active:
+                self._run.enter_context(self._files.run())
+                self._files_active = True
+            root = f"{self._files.root}/{host}"
+            self._files.filesystem.makedirs(root, exist_ok=True)
+        return FilesystemStorageProvider(root)
+
+    def s3_provider(self, host: str) -> StorageProtocol:
+        """A provider on the bucket that all machines share."""
+        del host
+        with outside():
+            if self._s3 is None:
+                from factflow_infra_testing.storage.s3 import SimulatedS3
+
+                self._s3 = self._stack.enter_context(SimulatedS3())
+            if not self._s3_active:
+                self._s3.reset()
+                self._s3_active = True
+        return self._s3.provider()
+
+    def disks(self) -> Iterator[SimulatedFilesystem]:
+        """The disk, if this run has used it."""
+        if self._files is not None and self._files_active:
+            yield self._files
+
+
+class _Handler(logging.Handler):
+    def __init__(self, take: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._take = take
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._take(record)
+
+
+@contextmanager
+def _captured_log(take: Callable[[logging.LogRecord], None]) -> Generator[None, None, None]:
+    """What the providers log belongs to a run's history, not to the terminal, a thousand runs at a time."""
+    logger = logging.getLogger("factflow_infra")
+    handler, propagate = _Handler(take), logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate

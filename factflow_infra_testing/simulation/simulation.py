@@ -1,0 +1,409 @@
+"""A simulation: what a test gets as ``sim``, and how one whole run of it is executed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextvars import copy_context
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from factflow_infra.errors import InfraError, SettingsError
+from factflow_infra.queue.destinations import parse_destination
+from factflow_infra.queue.transport import DestinationKind
+from factflow_infra_testing.broker.events import ACCEPTED, ACKED, DEAD_LETTERED, DELIVERED, DROPPED, FAULT
+from factflow_infra_testing.errors import KitUsageError
+from factflow_infra_testing.history.checkers import Judgement, Verdict
+from factflow_infra_testing.history.operations import History
+from factflow_infra_testing.history.recording import RecordedQueue, RecordedStorage
+from factflow_infra_testing.search.run import RunRecord
+from factflow_infra_testing.simulation.checks import CheckFailedError, Checks
+from factflow_infra_testing.simulation.owners import current_owner
+from factflow_infra_testing.simulation.processes import (
+    JUMP_SECONDS,
+    KILL_SILENT,
+    Incarnation,
+    Process,
+)
+from factflow_infra_testing.simulation.runner import VIRTUAL_BUDGET, run
+from factflow_infra_testing.simulation.session import SimulationSession  # noqa: TC001 - part of this module's API
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from contextvars import Context
+
+    from factflow_infra.protocols import QueueProtocol, StorageProtocol
+    from factflow_infra_testing.broker.events import BrokerEvent
+    from factflow_infra_testing.broker.server import SimulatedBroker
+    from factflow_infra_testing.search.decisions import Decisions
+    from factflow_infra_testing.search.faults import Faults
+    from factflow_infra_testing.search.run import RunOptions, Scenario
+    from factflow_infra_testing.simulation.loop import DeterministicLoop
+    from factflow_infra_testing.simulation.processes import Main
+
+QUIET_SECONDS: Final = 60.0
+FAULTY_SECONDS: Final = 600.0
+"""How long a drain lets a run go on under faults, in virtual seconds, before it ends them."""
+CONVERGENCE_SECONDS: Final = 4 * 3600.0
+RESTLESS_EVENTS: Final = 10_000
+RESTLESS_EVENTS_A_MESSAGE: Final = 100
+"""A run with more broker events than these allow is going round in circles, whatever the clock says."""
+STEP_FAULTS: Final = (("pause", 2), ("clock-jump", 1 + len(JUMP_SECONDS)), ("terminate", 2), ("kill", 3))
+LABORATORY: Final = "test"
+
+
+class Laboratory:
+    """The test itself, as an owner of operations: outside the faults."""
+
+    name = LABORATORY
+    host = "localhost"
+
+    def __init__(self, sim: Simulation) -> None:
+        self.history = sim.history
+        self.time = sim.time
+
+    def busy(self, activity: str) -> None:
+        """The test is never aimed at."""
+
+
+class Simulation:
+    """One run: processes under test, simulated brokers and storage, virtual time, and faults drawn from one source.
+
+    A test gets it from ``@simulate``. Everything in it lives for one run.
+    """
+
+    def __init__(self, *, decisions: Decisions, session: SimulationSession, loop: DeterministicLoop) -> None:
+        self.loop = loop
+        self.history = History()
+        self.check = Checks(self)
+        self.drained = False
+        self.context: Context = copy_context()
+        self._decisions = decisions
+        self._session = session
+        self._laboratory = Laboratory(self)
+        self._brokers: dict[str, SimulatedBroker] = {}
+        self._processes: dict[str, Process] = {}
+        self._events: list[BrokerEvent] = []
+        self._keys: set[str] = set()
+        session.serve(self)
+        self._step_faults = tuple((kind, n) for kind, n in STEP_FAULTS if decisions.enabled(kind))
+        if self._step_faults:
+            loop.on_step = self._before_step
+
+    # -- for the test ---------------------------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        """Virtual seconds since the run began."""
+        return self.loop.clock.now
+
+    async def sleep(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        await asyncio.sleep(seconds)
+
+    def start(self, main: Main, *, name: str | None = None, host: str = "localhost", restart: bool = True) -> Process:
+        """Start a process that runs ``main(process)``; it ends when ``main`` returns.
+
+        ``restart``: start it again, a virtual second after it was killed, told to terminate, or crashed. ``host``: its
+        machine. Under faults a crash is life; one without any fault before it fails the test, as an assertion in it does.
+        """
+        if name is None:
+            name = f"process-{len(self._processes) + 1}"
+        if name in self._processes or name == LABORATORY:
+            raise KitUsageError(f"there is a process called {name!r} already; give each a name of its own")
+        process = self._processes[name] = Process(self, main, name=name, host=host, restart=restart)
+        process.launch()
+        return process
+
+    def queue(
+        self, profile: str = "rabbitmq", *, tier: str = "model", exposed: bool = False, **options: object
+    ) -> QueueProtocol:
+        """The test's own queue provider, outside the faults unless ``exposed``."""
+        return self.provide_queue(profile, tier=tier, process=None, options=options, exposed=exposed)
+
+    def storage(self, kind: str = "filesystem", *, host: str = "localhost") -> StorageProtocol:
+        """The test's own storage provider: ``"filesystem"`` (the disk of ``host``) or ``"s3"``."""
+        return self.provide_storage(kind, process=None, host=host)
+
+    def broker(self, profile: str = "rabbitmq") -> SimulatedBroker:
+        """The simulated broker of ``profile``, for looking inside it; there is one a profile and run."""
+        from factflow_infra_testing.broker.profiles import profile_named
+
+        row = profile_named(profile)
+        broker = self._brokers.get(row.name)
+        if broker is None:
+            from factflow_infra_testing.broker.server import SimulatedBroker
+
+            broker = self._brokers[row.name] = SimulatedBroker(row, self._decisions)
+            broker.observe(self._observe)
+        return broker
+
+    def _observe(self, event: BrokerEvent) -> None:
+        if self.history.closed:
+            return
+        self._events.append(event)
+        if event.kind == FAULT:
+            self.history.note(event.time, event.client or "broker", "fault", event.queue, event.key, event.reason)
+        elif event.kind == ACCEPTED:
+            self._keys.add(event.key)
+        if len(self._events) > RESTLESS_EVENTS + RESTLESS_EVENTS_A_MESSAGE * len(self._keys):
+            (key, queue), most = Counter((e.key, e.queue) for e in self._events if e.kind == DELIVERED).most_common(1)[
+                0
+            ]
+            self.fail(_restless(f"{key!r} was delivered {most} times from {queue}, and goes on"))
+
+    def processes(self) -> Mapping[str, Process]:
+        """The processes by name, in the order they were first started."""
+        return dict(self._processes)
+
+    async def drain(self, *, quiet: float = QUIET_SECONDS, under_faults: float = FAULTY_SECONDS) -> None:
+        """Run until there is nothing left to do, then return; the test's own calls meet no faults.
+
+        First under faults, until the brokers are idle or ``under_faults`` virtual seconds have passed. Then faults end:
+        connections heal, processes resume and are started again, and the run must converge: no queue with a live
+        subscription holds anything, and for ``quiet`` virtual seconds nothing has happened. Raises ``CheckFailedError``
+        where it does not within four virtual hours: a message goes round for ever, or is never settled.
+        """
+        if any(self._decisions.enabled(kind) for kind in _kinds()):
+            await self._run_under_faults(under_faults)
+        self.end_faults()
+        limit = self.time() + CONVERGENCE_SECONDS
+        while True:
+            before = self._progress()
+            await asyncio.sleep(quiet)
+            held = [line for broker in self._brokers.values() for line in broker.pending()]
+            if before == self._progress() and not held and not self._restarting():
+                break
+            if self.time() > limit:
+                from factflow_infra_testing.history.checkers import Judgement, Verdict
+
+                why = "; ".join(held) if held else "operations go on and on"
+                raise CheckFailedError(
+                    Verdict(
+                        "convergence",
+                        Judgement.FAIL,
+                        f"no rest {CONVERGENCE_SECONDS / 3600:g} h after the last fault: {why}",
+                    )
+                )
+        self.drained = True
+
+    def end_faults(self) -> None:
+        """No more faults from here on; paused processes go on."""
+        self._decisions.quiet()
+        self.loop.on_step = None
+        for process in self._processes.values():
+            process.resume()
+
+    async def _run_under_faults(self, seconds: float) -> None:
+        end = self.time() + seconds
+        pause = 0.05
+        while self.time() < end:
+            before = self._progress()
+            await asyncio.sleep(pause)
+            if (
+                before == self._progress()
+                and not self._restarting()
+                and not any(b.pending() for b in self._brokers.values())
+            ):
+                return
+            pause = min(pause * 2, 30.0)
+
+    def _progress(self) -> tuple[int, int]:
+        return len(self.history.operations), len(self._events)
+
+    def _restarting(self) -> bool:
+        return any(process.status in ("restarting", "paused") for process in self._processes.values())
+
+    def end(self) -> None:
+        """The scenario is over: what still runs of the processes ends with it, without another word."""
+        self.history.closed = True
+        for process in self._processes.values():
+            process.discard()
+
+    # -- what the checks ask ----------------------------------------------------------------------------------------------
+
+    def canonical(self, destination: str) -> str:
+        """The one spelling of a destination in histories and plans: the bare name of a queue, ``/topic/name`` of a topic."""
+        try:
+            parsed = parse_destination(destination)
+        except InfraError:
+            return str(destination)  # no destination: the provider says so
+        return parsed.name if parsed.kind is DestinationKind.QUEUE else f"/topic/{parsed.name}"
+
+    def queue_events(self) -> list[BrokerEvent]:
+        """What the brokers did, in order."""
+        return self._events
+
+    def dead_letters(self, destination: str) -> dict[str, str]:
+        """Ids of the messages that were dead-lettered from ``destination``, with the dead-letter queue each is in."""
+        source = self.canonical(destination)
+        return {
+            e.key: e.queue
+            for e in self._events
+            if e.kind == ACCEPTED and e.source and self.canonical(e.source) == source
+        }
+
+    def held(self, target: str) -> set[str]:
+        """Ids of the messages that a queue holds: ready, delayed and unacked."""
+        entries: dict[int, str] = {}
+        for event in self._events:
+            if event.queue != target:
+                continue
+            if event.kind == ACCEPTED:
+                entries[event.entry] = event.key
+            elif event.kind in (ACKED, DROPPED, DEAD_LETTERED):
+                entries.pop(event.entry, None)
+        delayed = {
+            message.key
+            for queues, scheduled in ((b.broker.queues, b.broker.scheduled) for b in self._brokers.values())
+            for _, _, name, message in scheduled
+            if name in queues and queues[name].label == target
+        }
+        return set(entries.values()) | delayed
+
+    def has_consumer(self, target: str) -> bool:
+        """Whether a live subscription takes from ``target``."""
+        return any(
+            queue.consumers and queue.label == target
+            for b in self._brokers.values()
+            for queue in b.broker.queues.values()
+        )
+
+    # -- what processes ask -------------------------------------------------------------------------------------------------
+
+    def provide_queue(
+        self, profile: str, *, tier: str, process: Process | None, options: Mapping[str, Any], exposed: bool = True
+    ) -> QueueProtocol:
+        """A queue provider for ``process``, or for the test itself."""
+        if tier != "model":
+            raise SettingsError(f"there is no tier {tier!r}; this version has: 'model'")
+        from factflow_infra_testing.broker.provider import SimulatedQueueProvider
+
+        broker = self.broker(profile)
+        client = self._laboratory.name if process is None else process.client
+        provider = SimulatedQueueProvider(broker, client=client, exposed=process is not None or exposed, **options)
+        return RecordedQueue(provider, process or self._laboratory, self.canonical)
+
+    def provide_storage(self, kind: str, *, process: Process | None, host: str | None = None) -> StorageProtocol:
+        """A storage provider for ``process``, or for the test itself."""
+        makers = {"filesystem": self._session.filesystem_provider, "s3": self._session.s3_provider}
+        maker = makers.get(kind)
+        if maker is None:
+            raise SettingsError(f"there is no simulated storage {kind!r}; known: {', '.join(map(repr, makers))}")
+        where = host or (process.host if process is not None else "localhost")
+        return RecordedStorage(maker(where), process or self._laboratory, kind)
+
+    def log(self, level: str, text: str) -> None:
+        """A provider logged something."""
+        owner = current_owner()
+        name = owner.process.name if isinstance(owner, Incarnation) else self._laboratory.name
+        self.history.note(self.time(), name, "log", level, detail=text)
+
+    def excuses(self, error: BaseException) -> bool:
+        """Whether a crash may be put down to the faults of this run."""
+        return bool(self._decisions.deviations) and not isinstance(error, AssertionError)
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with ``error``."""
+        self.loop.abort(error)
+
+    def drop_client(self, client: str, *, silent: bool) -> None:
+        """A process is gone: its connections are reset, or fall silent."""
+        for broker in self._brokers.values():
+            broker.drop_client(client, silent=silent)
+
+    def stall_client(self, client: str, seconds: float) -> None:
+        """A process stands still for ``seconds``."""
+        for broker in self._brokers.values():
+            broker.stall_client(client, seconds)
+
+    # -- faults of processes --------------------------------------------------------------------------------------------------
+
+    def _before_step(self, owner: Any, _: Any) -> None:
+        if not isinstance(owner, Incarnation):
+            return
+        pick, activity = self._decisions.pick, owner.activity
+        for kind, n in self._step_faults:
+            choice = pick(n, kind, activity)
+            if choice:
+                self._strike(owner.process, kind, choice)
+                return
+
+    def _strike(self, process: Process, kind: str, choice: int) -> None:
+        if kind == "kill":
+            process.kill(silent=choice == KILL_SILENT)
+        elif kind == "terminate":
+            process.terminate()
+        elif kind == "pause":
+            process.pause()
+        else:
+            seconds = JUMP_SECONDS[choice - 1]
+            self.history.note(self.time(), process.host, "clock-jump", process.host, detail=f"{seconds:+g} s")
+            self.loop.clock.jump(seconds, host=process.host)
+
+    # -- what a run leaves --------------------------------------------------------------------------------------------------------
+
+    def lines(self) -> Iterator[str]:
+        """Everything that happened, a line each: equal runs have equal lines."""
+        for op in self.history.operations:
+            yield f"{op.invoked!r} {op.completed!r} {op.process} {op.kind} {op.target} {op.key} {op.outcome} {op.detail}"
+        for e in self._events:
+            yield f"{e.time!r} {e.kind} {e.queue} {e.key} {e.entry} {e.client} {e.redelivered} {e.count} {e.source} {e.reason}"
+
+    def digest(self) -> str:
+        """32 hexadecimal digits over ``lines``."""
+        digest = blake2b(digest_size=16)
+        for line in self.lines():
+            digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
+        return digest.hexdigest()
+
+
+def execute(
+    scenario: Scenario,
+    *,
+    decisions: Decisions,
+    seed: int,
+    faults: Faults,
+    session: SimulationSession,
+    options: RunOptions,
+) -> RunRecord:
+    """Run ``scenario`` once, on a loop of its own; what it raised is in the record.
+
+    What steers a test runner (``KeyboardInterrupt``, Hypothesis' ``StopTest``) is raised from here.
+    """
+    del faults  # which of them can happen in this run is what ``decisions`` know
+    sims: list[Simulation] = []
+
+    async def main() -> None:
+        sim = Simulation(
+            decisions=decisions, session=session, loop=cast("DeterministicLoop", asyncio.get_running_loop())
+        )
+        sims.append(sim)
+        try:
+            await scenario(sim)
+        finally:
+            sim.end()
+
+    budget = VIRTUAL_BUDGET if options.virtual_budget is None else options.virtual_budget
+    with session.run():
+        outcome = run(main, decisions=decisions, seed=seed, virtual_budget=budget)
+    sim = sims.pop()
+    session.tidy()
+    return RunRecord(
+        failure=outcome.error,
+        deviations=tuple(decisions.deviations),
+        history=sim.history,
+        digest=sim.digest() if outcome.error is not None or options.digest else "",
+        virtual_seconds=outcome.time,
+        sometimes=sim.check.labels,
+        fired=Counter(fault.kind for fault in decisions.deviations),
+    )
+
+
+def _restless(explanation: str) -> CheckFailedError:
+    return CheckFailedError(Verdict("convergence", Judgement.FAIL, explanation))
+
+
+def _kinds() -> tuple[str, ...]:
+    from factflow_infra_testing.search.faults import known_kinds
+
+    return tuple(known_kinds())

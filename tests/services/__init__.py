@@ -1,0 +1,1 @@
+"""The corpus: services with a mistake that people make, each beside its mended twin."""

@@ -1,0 +1,36 @@
+"""Every broken service of the corpus is found, with a plan of at most three faults; every mended one survives."""
+
+from __future__ import annotations
+
+import pytest
+
+from .corpus import NAMES, case
+
+FIND_WITHIN = 200
+MENDED_EXAMPLES = 500
+
+
+def test_the_corpus_has_its_cases():
+    assert len(NAMES) >= 12
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_broken_service_is_found(name):
+    mistake = case(name)
+    result = mistake.search(mistake.broken, examples=FIND_WITHIN)
+    assert result.finding is not None, f"not found in {FIND_WITHIN} runs: {mistake.mistake}"
+    assert len(result.finding.plan) <= 3, result.finding.plan
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_mended_service_survives(name):
+    mistake = case(name)
+    result = mistake.search(mistake.mended, examples=MENDED_EXAMPLES)
+    if result.finding is not None:
+        pytest.fail(f"{result.finding.plan} seed={result.finding.seed}: {result.finding.failure!r}")
+
+
+def test_the_mended_services_met_the_faults_that_break_the_others():
+    mistake = case("ack_before_durable")
+    fired = mistake.search(mistake.mended, examples=100).coverage.fired
+    assert {"kill", "terminate", "reset", "ack-lost", "broker-restart", "delivery-delayed", "pause"} <= fired.keys()
