@@ -202,9 +202,7 @@ class TestExecution:
             raise
         finally:
             given.hypothesis.inner_test = self._inner
-        if self._held is None or self._options.plan is not None:
-            return self._held
-        return self._searcher.reduce_again(self._scenario(self._inputs), self._held)
+        return self._held
 
     def _example(self, arguments: dict[str, Any]) -> None:
         inputs = Inputs({name: value for name, value in arguments.items() if name not in self._not_drawn})
@@ -216,6 +214,9 @@ class TestExecution:
             if record.failure is None or signature_of(record.failure) != held.signature:
                 return
             finding: Finding | None = replace(held, record=record)
+            # Inside the example, where `assume` and `note` still work.
+            if self._options.plan is None and hypothesis_inputs.is_final_example():
+                finding = self._searcher.reduce_again(scenario, held)
         elif self._options.plan is not None:
             finding = self._run_plan(scenario)
         elif swarm is None:

@@ -101,6 +101,13 @@ def draw_swarm_seed() -> int | None:
     return data.draw_integer(0, (1 << SEED_BITS) - 1)
 
 
+def is_final_example() -> bool:
+    """Whether Hypothesis repeats its smallest failing example for the last time."""
+    from hypothesis.control import current_build_context
+
+    return bool(getattr(current_build_context(), "is_final", False))
+
+
 def choices_blob() -> tuple[str, str]:
     """What ``replay_choices`` needs to repeat the inputs of the example that is being run, and the version it is for."""
     from hypothesis.control import current_build_context
