@@ -38,6 +38,8 @@ class FailureReport:
     reproduced: str
     blob: str
     hypothesis_version: str
+    from_saved: bool = False
+    """Whether it was found by running the plan of the test's last failure first."""
     unmatched: str = ""
     """What there is to say of entries of a given plan that took no effect."""
 
@@ -55,6 +57,8 @@ class FailureReport:
             return f"Replayed: reproduced {self.reproduced} times."
         if self.given_plan:
             return self.unmatched
+        if self.from_saved:
+            return "The plan that the last failure of this test left in the artifacts was run first, and fails."
         finding = self.finding
         reduced = (
             f"; {finding.recorded} deviation{'s' if finding.recorded != 1 else ''} reduced to {len(finding.plan)}"

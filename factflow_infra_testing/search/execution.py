@@ -76,6 +76,7 @@ class TestExecution:
         self._inputs = Inputs({})
         self._blob = ("", "")
         self._reproduced = ""
+        self._from_saved = False
         self._last_plan: PlannedDecisions | None = None
 
     def run(self) -> None:
@@ -131,6 +132,7 @@ class TestExecution:
         if saved is not None:
             finding = self._searcher.example_of(scenario, saved.plan, saved.seed)
             if finding is not None:
+                self._from_saved = True
                 return finding
         for example in range(1, self._examples + 1):
             finding = self._searcher.example(scenario, None if example == 1 else mix(self._seed, example))
@@ -254,6 +256,7 @@ class TestExecution:
             inputs=self._inputs.rendered(),
             search_seed=self._seed,
             examples=self._searcher.coverage.runs,
+            from_saved=self._from_saved,
             given_plan=self._options.plan is not None,
             reproduced=self._reproduced,
             blob=blob,

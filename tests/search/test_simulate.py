@@ -376,9 +376,10 @@ class TestSavedFailure:
         assert sorted(path.name for path in folder.iterdir()) == ["history.jsonl", "plan.json", "timeline.html"]
 
         seen.clear()
-        with hosted(host), pytest.raises(AssertionError):
+        with hosted(host), pytest.raises(AssertionError) as excinfo:
             test()
         assert seen[0] == [1, 0, 0, 0, 0]
+        assert "was run first, and fails" in notes_of(excinfo)
 
         broken = False
         with hosted(host):
