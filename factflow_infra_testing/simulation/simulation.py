@@ -322,11 +322,14 @@ class Simulation:
         if not isinstance(owner, Incarnation):
             return
         pick, activity = self._decisions.pick, owner.activity
+        struck, how = "", 0
         for kind, n in self._step_faults:
+            # All are asked for at every step, so that no answer shifts the ordinals of another kind; the first one happens.
             choice = pick(n, kind, activity)
-            if choice:
-                self._strike(owner.process, kind, choice)
-                return
+            if choice and not how:
+                struck, how = kind, choice
+        if how:
+            self._strike(owner.process, struck, how)
 
     def _strike(self, process: Process, kind: str, choice: int) -> None:
         if kind == "kill":
