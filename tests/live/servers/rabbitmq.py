@@ -55,6 +55,7 @@ class RabbitMq:
         self.folder = self.folder.resolve()
         self.port, self.stomp_port, self._distribution_port, self.tls_port = self.ports
         self._process: subprocess.Popen[bytes] | None = None
+        self._vhosts: set[str] = set()
         self.configure(*self.settings)
 
     def configure(self, *settings: str, advanced: str = "") -> None:
@@ -150,6 +151,13 @@ class RabbitMq:
         if done.returncode:
             raise ServerError(f"rabbitmqctl {arguments[0]}: {done.stderr.decode()[-1000:]}")
         return done.stdout.decode()
+
+    def ensure_vhost(self, name: str) -> None:
+        """Have a virtual host of that name, open to the default user."""
+        if name not in self._vhosts:
+            self.control("add_vhost", name)
+            self.control("set_permissions", "-p", name, USER, ".*", ".*", ".*")
+            self._vhosts.add(name)
 
     def _signal(self, which: signal.Signals) -> None:
         # The start script and Erlang's emulator, which are a session of their own.
