@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from factflow_infra.queue.naming import AmqpNamingStrategy
 from factflow_infra.queue.transport import DestinationKind
 
 if TYPE_CHECKING:
     from factflow_infra.queue.transport import Address
     from factflow_infra_testing.broker.model import Broker
     from factflow_infra_testing.broker.sessions import Connection
+
+
+_NAMING = AmqpNamingStrategy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +64,10 @@ def place_of(address: Address) -> Place:
     if address.durable and address.subscription is None:
         return Place("", exchange, label, durable=True)
     return Place(f"{exchange}#{address.subscription or ''}", exchange, label, durable=address.durable)
+
+
+def wire_name_of(address: Address) -> str:
+    """The name of the queue behind ``address`` where a production provider declared it, over AMQP; empty for a topic."""
+    if address.destination.kind is DestinationKind.QUEUE:
+        return _NAMING.encode(address.destination)
+    return "" if address.subscription is None else _NAMING.subscription_queue(address.destination, address.subscription)

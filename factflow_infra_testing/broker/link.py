@@ -365,6 +365,11 @@ class Link:
         notice = self.loop.call_later(client_after, self._notice_loss, "no heartbeat came", context=self._context)
         self._timers.append(notice)
 
+    def stall(self, seconds: float) -> None:
+        """The client's process stands still for ``seconds``: past its heartbeat the broker gives the connection up."""
+        if seconds > self.server.heartbeat:
+            self.fall_silent(broker_after=self.server.heartbeat, client_after=seconds, keep_sent=True)
+
     def _give_up_client_in(self, seconds: float) -> None:
         self._timers.append(self.loop.call_later(seconds, self._give_up_client, context=self.server.context))
 

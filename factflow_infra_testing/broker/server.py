@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from factflow_infra.errors import QueueConnectionError
 from factflow_infra.queue.destinations import parse_destination
 from factflow_infra.queue.transport import Address, Envelope
-from factflow_infra_testing.broker.addresses import place_of
+from factflow_infra_testing.broker.addresses import place_of, wire_name_of
 from factflow_infra_testing.broker.events import FAULT, BrokerEvent
 from factflow_infra_testing.broker.faults import (
     ACK_LOST,
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
     from factflow_infra.queue.messages import QueueMessage
     from factflow_infra_testing.broker.entries import Delivery, Message
-    from factflow_infra_testing.broker.link import LinkConsumer, Publish
+    from factflow_infra_testing.broker.lines import Line
+    from factflow_infra_testing.broker.link import Publish
     from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.broker.queues import Queue
     from factflow_infra_testing.search.decisions import Decisions
 
 _SLOWER_END = 1.5
@@ -70,9 +72,9 @@ class SimulatedBroker:
         self.downtime = downtime
         self.up_at = 0.0
         self.last_activity = self.loop.time()
-        self.dirty: deque[Link] = deque()
+        self.dirty: deque[Line] = deque()
         self._faults = FaultPoints(decisions)
-        self._links: dict[Link, None] = {}
+        self._links: dict[Line, None] = {}
         self._observers: list[Callable[[BrokerEvent], None]] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._flushing = False
@@ -87,8 +89,14 @@ class SimulatedBroker:
                 raise QueueConnectionError("The broker refused the connection: it is not running.")
             await asyncio.sleep(self.up_at - self.loop.time())
         link = Link(self, client, exposed=exposed, on_lost=on_lost)
-        self._links[link] = None
+        self.attach(link)
         return link
+
+    # --- for front ends ---------------------------------------------------------------------------------------------
+
+    def attach(self, line: Line) -> None:
+        """A client is connected through ``line``: it meets the faults from now on, until ``forget``."""
+        self._links[line] = None
 
     # --- for simulations and tests ----------------------------------------------------------------------------------
 
@@ -124,8 +132,8 @@ class SimulatedBroker:
     def stall_client(self, client: str, seconds: float) -> None:
         """The process ``client`` stands still for ``seconds``; past its heartbeat the broker gives its connections up."""
         for link in list(self._links):
-            if link.client == client and seconds > self.heartbeat:
-                link.fall_silent(broker_after=self.heartbeat, client_after=seconds, keep_sent=True)
+            if link.client == client:
+                link.stall(seconds)
 
     def enqueue(self, queue: str, message: Message) -> None:
         """Put a message into a queue (declared if need be) past all providers, for instance one that none can decode."""
@@ -136,16 +144,19 @@ class SimulatedBroker:
 
     def depth(self, destination: str, *, subscription: str | None = None) -> int:
         """How many messages a queue holds, ready and unacked; a topic's subscription is named beside it."""
-        return self.broker.depth(_queue_name(destination, subscription))
+        return self.broker.depth(self._queue_name(destination, subscription))
 
     def messages(self, destination: str, *, subscription: str | None = None) -> list[QueueMessage]:
         """What is ready in a queue, such as a dead-letter queue, in delivery order; unacked messages are not shown."""
-        payloads = [message.payload for message in self.broker.ready(_queue_name(destination, subscription))]
-        return [payload.message for payload in payloads if isinstance(payload, Envelope)]
+        payloads = [message.payload for message in self.broker.ready(self._queue_name(destination, subscription))]
+        envelopes = [
+            payload if isinstance(payload, Envelope) else getattr(payload, "envelope", None) for payload in payloads
+        ]
+        return [envelope.message for envelope in envelopes if envelope is not None]
 
     def purge(self, destination: str, *, subscription: str | None = None) -> int:
         """Drop what is ready in a queue, and say how much that was."""
-        name = _queue_name(destination, subscription)
+        name = self._queue_name(destination, subscription)
         return self.broker.purge(name) if name in self.broker.queues else 0
 
     def pending(self) -> list[str]:
@@ -162,7 +173,21 @@ class SimulatedBroker:
             for due, exchange, key, message in self.broker.scheduled
             if exchange or (key in queues and queues[key].consumers)
         ]
+        told += [
+            f"{queue.label}: message {head.message.key!r} is due at {head.expires_at:.3f} s"
+            for queue in self.broker.timed_queues
+            if not queue.consumers and (head := queue.head()) is not None and head.expires_at is not None
+            if self._somebody_waits_behind(queue)
+        ]
         return told
+
+    def _somebody_waits_behind(self, queue: Queue) -> bool:
+        # A queue that delays: what expires in it goes to where there is a consumer, or to a topic.
+        exchange, key = queue.options.dead_letter_exchange, queue.options.dead_letter_key
+        if exchange is None:
+            return False
+        target = self.broker.queues.get(key or "")
+        return bool(exchange) or (target is not None and bool(target.consumers))
 
     def idle(self) -> bool:
         """Whether nothing is ``pending``."""
@@ -212,25 +237,44 @@ class SimulatedBroker:
     # --- what arrives, and the faults it meets ----------------------------------------------------------------------
 
     def take_publish(self, link: Link, publish: Publish) -> None:
-        """A publish arrives at the broker."""
-        label = publish.place.label
+        """A publish of the model tier arrives at the broker."""
+        self.meet_publish(
+            link,
+            publish.place.label,
+            publish.message.key,
+            lambda: self._apply(link, publish),
+            lambda outcome: link.confirm(publish, outcome),
+        )
+
+    def meet_publish(
+        self,
+        line: Line,
+        label: str,
+        key: str,
+        apply: Callable[[], Outcome],
+        confirm: Callable[[Outcome], None],
+    ) -> None:
+        """A publish of message ``key`` to ``label`` arrives on ``line``: it is taken and confirmed, or meets a fault.
+
+        ``apply`` puts it into its queues; ``confirm`` sends the answer, perhaps later. Either may not be called at all.
+        """
         kind, choice = "", 0
-        if link.exposed and self._faults.at_publish:
+        if line.exposed and self._faults.at_publish:
             kind, choice = self._faults.ask(self._faults.at_publish, label)
             if choice:
-                self._note_fault(kind, label, link, publish.message.key)
+                self._note_fault(kind, label, line, key)
         if kind == PUBLISH_LOST:
-            link.reset("connection reset by peer")
+            line.reset("connection reset by peer")
             return
-        outcome = Outcome.REFUSED if kind == PUBLISH_REFUSED else self._apply(link, publish)
+        outcome = Outcome.REFUSED if kind == PUBLISH_REFUSED else apply()
         if kind == CONFIRM_LOST:
-            link.reset("connection reset by peer")
+            line.reset("connection reset by peer")
         elif kind == BROKER_RESTART:
             self._restart_by_fault(choice)
         elif kind == CONFIRM_DELAYED:
-            self.loop.call_later(DELAYS[choice], link.confirm, publish, outcome, context=self.context)
+            self.loop.call_later(DELAYS[choice], confirm, outcome, context=self.context)
         else:
-            link.confirm(publish, outcome)
+            confirm(outcome)
 
     def _apply(self, link: Link, publish: Publish) -> Outcome:
         place = publish.place
@@ -247,16 +291,21 @@ class SimulatedBroker:
         return broker.publish(place.exchange, "", publish.message)
 
     def take_ack(self, link: Link, delivery: Delivery) -> None:
-        """An ack arrives at the broker, or its connection is lost just before."""
-        if link.exposed and self._faults.at_ack:
+        """An ack of the model tier arrives at the broker, or its connection is lost just before."""
+        if not self.loses_ack(link, delivery):
+            self.broker.ack(delivery)
+
+    def loses_ack(self, line: Line, delivery: Delivery) -> bool:
+        """Whether ``line`` is lost (it is reset then) before the ack of ``delivery`` reaches the broker."""
+        if line.exposed and self._faults.at_ack:
             label = delivery.queue.label
             if self._faults.ask(self._faults.at_ack, label)[1]:
-                self._note_fault(ACK_LOST, label, link, delivery.entry.message.key)
-                link.reset("connection reset by peer")
-                return
-        self.broker.ack(delivery)
+                self._note_fault(ACK_LOST, label, line, delivery.entry.message.key)
+                line.reset("connection reset by peer")
+                return True
+        return False
 
-    def _deliver_with_faults(self, link: Link, outbox: list[tuple[LinkConsumer, Delivery]]) -> None:
+    def _deliver_with_faults(self, link: Line, outbox: list[tuple[Any, Delivery]]) -> None:
         for consumer, delivery in outbox:
             if not link.server_open or link.cut:
                 return  # what the broker still meant to send went back to its queue with the rest
@@ -286,7 +335,7 @@ class SimulatedBroker:
     def _restart_by_fault(self, choice: int) -> None:
         self.restart(crash=choice == 2, spare_laboratory=True)
 
-    def _note_fault(self, kind: str, label: str, link: Link, key: str) -> None:
+    def _note_fault(self, kind: str, label: str, link: Line, key: str) -> None:
         if self._observers:
             self._tell(BrokerEvent(self.loop.time(), FAULT, label, key, 0, client=link.client, reason=kind))
 
@@ -294,10 +343,11 @@ class SimulatedBroker:
         for observer in self._observers:
             observer(event)
 
-    def forget(self, link: Link) -> None:
+    def forget(self, link: Line) -> None:
         """Both ends of a connection are done with it."""
         self._links.pop(link, None)
 
-
-def _queue_name(destination: str, subscription: str | None) -> str:
-    return place_of(Address(parse_destination(destination), subscription)).queue
+    def _queue_name(self, destination: str, subscription: str | None) -> str:
+        address = Address(parse_destination(destination), subscription)
+        name = place_of(address).queue
+        return name if name in self.broker.queues else wire_name_of(address)
