@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 MINIMISE_RUNS = 500
 """How many runs one minimisation may cost."""
+SHORT_PLAN = 2
+"""Faults that a plan may have before a shorter one is looked for."""
+SIMPLER_RUNS = 200
+"""How many runs that may cost, minimising not counted."""
+_SIMPLER_SALT = 0x5349_4D50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +111,31 @@ class Searcher:
         self.coverage.add(record, decisions.asked)
         if record.failure is None:
             return None
-        return self._reduce(scenario, record, run_seed, again=lambda: self._again(seed))
+        return self._simpler(
+            scenario, self._reduce(scenario, record, run_seed, again=lambda: self._again(seed)), run_seed
+        )
+
+    def _simpler(self, scenario: Scenario, finding: Finding, seed: int) -> Finding:
+        """Of a plan that stays long though nothing in it can go, look for a shorter one to the same failure.
+
+        Minimising only takes away; another swarm may get there on a way of its own, with fewer faults.
+        """
+        if self._budget == 0:
+            return finding
+        runs = finding.runs
+        for number in range(SIMPLER_RUNS):
+            if len(finding.plan) <= SHORT_PLAN:
+                break
+            other = mix(seed, _SIMPLER_SALT, number)
+            record = self.run(scenario, swarm_decisions(other, self._kinds), other)
+            runs += 1
+            if record.failure is None or signature_of(record.failure) != finding.signature:
+                continue
+            found = self._reduce(scenario, record, other, again=lambda other=other: self._again(other))
+            runs += found.runs
+            if len(found.plan) < len(finding.plan):
+                finding = replace(found, recorded=finding.recorded)
+        return replace(finding, runs=runs)
 
     def example_of(self, scenario: Scenario, plan: Sequence[Fault], seed: int) -> Finding | None:
         """Run ``plan`` as an example: a failure is minimised before it is returned."""

@@ -131,6 +131,7 @@ class DeterministicLoop(OwnedLoop):
             task = factory(self, coro) if context is None else factory(self, coro, context=context)
             if name is not None and hasattr(task, "set_name"):
                 task.set_name(name)
+            self.remember(task)
             return task
         if factory is not None:
             options.setdefault("eager_start", True)
@@ -138,7 +139,9 @@ class DeterministicLoop(OwnedLoop):
         owner = OWNER.get() if context is None else context.get(OWNER)
         # asyncio numbers its tasks for the whole process; a name must not depend on earlier runs.
         label = f"Task-{serial}" if name is None else name
-        return SimulatedTask(coro, serial, owner, loop=self, name=label, context=context, **options)
+        task = SimulatedTask(coro, serial, owner, loop=self, name=label, context=context, **options)
+        self.remember(task)
+        return task
 
     def next_serial(self) -> int:
         """The next number for whatever wants a hash that is the same in every process."""

@@ -4,10 +4,10 @@
 # ruff: noqa: SLF001 - a loop and its handles share private state, as in asyncio itself
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from heapq import heapify
 from typing import TYPE_CHECKING, Any, cast
+from weakref import ref
 
 from factflow_infra_testing.simulation.asyncgens import AsyncGenerators
 from factflow_infra_testing.simulation.loop_surface import LoopSurface
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from factflow_infra_testing.simulation.clock import Clock
     from factflow_infra_testing.simulation.loop import DeterministicLoop
     from factflow_infra_testing.simulation.trace import Trace
+
+_MADE_LIMIT = 1024
+"""References to tasks that are kept before those to finished ones are dropped."""
 
 
 class OwnedLoop(LoopSurface):
@@ -36,6 +39,8 @@ class OwnedLoop(LoopSurface):
         self.dead: list[Owner] = []
         self._ready: deque[Any] = deque()
         self._scheduled: list[tuple[float, int, SimulatedTimer]] = []
+        self._made: list[ref[Any]] = []
+        self._made_limit = _MADE_LIMIT
         self._stopping = False
         self._thread_id: int | None = None
         self._generators = AsyncGenerators(cast("DeterministicLoop", self))
@@ -84,10 +89,19 @@ class OwnedLoop(LoopSurface):
             return False
         return True
 
+    def remember(self, task: Any) -> None:
+        """Keep a weak reference to a task that was made on this loop."""
+        made = self._made
+        made.append(ref(task))
+        if len(made) > self._made_limit:
+            self._made_limit = max(_MADE_LIMIT, 2 * len(self.pending_tasks()))
+
     def pending_tasks(self) -> list[Any]:
         """All tasks that are not done, in the order they were made."""
-        found: list[Any] = [task for task in asyncio.all_tasks(self) if not task.done()]
-        return sorted(found, key=lambda task: getattr(task, "serial", 0))
+        # Not asyncio.all_tasks: that walks over every task of the process, those that earlier runs left included.
+        found = [task for made in self._made if (task := made()) is not None and not task.done()]
+        self._made[:] = [ref(task) for task in found]
+        return found
 
     def tasks_of(self, owner: Owner | None) -> list[Any]:
         """The tasks of ``owner`` that are not done, in the order they were made."""

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 CLEANUP_BUDGET = 300.0
 """Virtual seconds that cancelled leftovers may take to end."""
 
+MAX_UNWOUND = 100_000
+"""Tasks of the dead that are unwound one by one; past that they are only forgotten."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unhandled:
@@ -72,8 +75,12 @@ def run(
     livelock_limit: int = LIVELOCK_LIMIT,
     trace: Trace | None = None,
     prepare: Callable[[DeterministicLoop], None] | None = None,
+    collect: bool = True,
 ) -> RunOutcome:
     """Run ``main()`` on a fresh loop in virtual time, and clean up after it.
+
+    ``collect=False`` leaves collecting the run's reference cycles to the caller: what a task in one of them raised is then
+    not in ``unhandled``.
 
     ``prepare`` is called with the loop, inside the run, before ``main``. An ``Exception`` of ``main``, a guard's and a
     ``CancelledError`` are in the outcome; every other ``BaseException`` (``KeyboardInterrupt``, or one that a tool uses to
@@ -88,13 +95,14 @@ def run(
             trace=trace,
         )
         with activate(World(loop, seed), seed):
-            return Context().run(_run, loop, main, prepare)
+            return Context().run(_run, loop, main, prepare, collect)
 
 
 def _run(
     loop: DeterministicLoop,
     main: Callable[[], Coroutine[Any, Any, Any]],
     prepare: Callable[[DeterministicLoop], None] | None,
+    collect: bool,
 ) -> RunOutcome:
     outcome = RunOutcome()
     try:
@@ -107,7 +115,8 @@ def _run(
         outcome.time = loop.time()
         outcome.steps = loop.steps
         outcome.leftovers = _end_leftovers(loop)
-        gc.collect(0)  # tasks in reference cycles report what they raised when they are collected
+        if collect:
+            gc.collect(0)  # tasks in reference cycles report what they raised when they are collected
         outcome.unhandled = tuple(_unhandled(context) for context in loop.unhandled)
     finally:
         _dispose(loop)
@@ -167,10 +176,16 @@ def _dispose(loop: DeterministicLoop) -> None:
     try:
         if remains or loop.graveyard or loop.has_jobs:
             with hushed():
-                for task in remains:
-                    _close(task)
+                closed: dict[Any, None] = {}
+                while remains:  # unwinding may make tasks anew: a `finally` that starts one
+                    for task in remains:
+                        _close(task)
+                        closed[task] = None
+                    remains = [task for task in loop.pending_tasks() if task not in closed]
+                    if len(closed) > MAX_UNWOUND:
+                        break
                 loop.close()
-                del remains
+                del remains, closed
         else:
             loop.close()
     finally:

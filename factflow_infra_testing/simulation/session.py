@@ -41,6 +41,7 @@ class SimulationSession:
     def __enter__(self) -> Self:
         self._stack.enter_context(patches.session())
         self._stack.enter_context(_captured_log(self._log))
+        self._stack.enter_context(_collected_by_hand())
         return self
 
     def _log(self, record: logging.LogRecord) -> None:
@@ -50,8 +51,6 @@ class SimulationSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with hushed():
-            gc.collect()
         self._stack.__exit__(kind, error, trace)
 
     def run(self) -> AbstractContextManager[object]:
@@ -95,11 +94,27 @@ class SimulationSession:
             if self._s3 is None:
                 from factflow_infra_testing.storage.s3 import SimulatedS3
 
-                self._s3 = self._stack.enter_context(SimulatedS3())
+                with self._real_disk():
+                    self._s3 = self._stack.enter_context(SimulatedS3())
             if not self._s3_active:
                 self._s3.reset()
                 self._s3_active = True
         return self._s3.provider()
+
+    @contextmanager
+    def _real_disk(self) -> Generator[None, None, None]:
+        """Take the simulated disk away for a moment: libraries that are imported inside lie on the real one."""
+        if not self._files_active or self._files is None:
+            yield
+            return
+        simulation = self._simulation
+        self._run.pop_all().close()
+        try:
+            yield
+        finally:
+            self.serve(simulation)
+            self._run.callback(self.serve, None)
+            self._run.enter_context(self._files.run(fresh=False))
 
     def disks(self) -> Iterator[SimulatedFilesystem]:
         """The disk, if this run has used it."""
@@ -128,3 +143,17 @@ def _captured_log(take: Callable[[logging.LogRecord], None]) -> Generator[None, 
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
+
+
+@contextmanager
+def _collected_by_hand() -> Generator[None, None, None]:
+    """No collection between runs but ``tidy``'s: what killed processes left complains when it is collected."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        with hushed():
+            gc.collect(1)
+        if was_on:
+            gc.enable()

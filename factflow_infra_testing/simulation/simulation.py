@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from factflow_infra_testing.simulation.processes import Main
 
 QUIET_SECONDS: Final = 60.0
-FAULTY_SECONDS: Final = 600.0
+FAULTY_SECONDS: Final = 300.0
 """How long a drain lets a run go on under faults, in virtual seconds, before it ends them."""
 CONVERGENCE_SECONDS: Final = 4 * 3600.0
 RESTLESS_EVENTS: Final = 10_000
@@ -50,6 +50,10 @@ RESTLESS_EVENTS_A_MESSAGE: Final = 100
 """A run with more broker events than these allow is going round in circles, whatever the clock says."""
 STEP_FAULTS: Final = (("pause", 2), ("clock-jump", 1 + len(JUMP_SECONDS)), ("terminate", 2), ("kill", 3))
 LABORATORY: Final = "test"
+LOOKS: Final = frozenset({"read", "stat", "list", "log"})
+"""Operations that move nothing: a service that polls its storage is at rest."""
+_NOT_IN_NAMES: Final = "/@#\\"
+"""Plans and paths are made of names: ``worker@publish orders``, ``worker/2`` (its second life)."""
 
 
 class Laboratory:
@@ -76,7 +80,8 @@ class Simulation:
         self.loop = loop
         self.history = History()
         self.check = Checks(self)
-        self.drained = False
+        self.drained_at: int | None = None
+        """How many operations there were when the run was last drained."""
         self.context: Context = copy_context()
         self._decisions = decisions
         self._session = session
@@ -106,8 +111,12 @@ class Simulation:
         ``restart``: start it again, a virtual second after it was killed, told to terminate, or crashed. ``host``: its
         machine. Under faults a crash is life; one without any fault before it fails the test, as an assertion in it does.
         """
+        if not callable(main):
+            raise KitUsageError(f"sim.start takes an async function of one Process, got {main!r}")
         if name is None:
             name = f"process-{len(self._processes) + 1}"
+        _check_name("process", name)
+        _check_name("host", host)
         if name in self._processes or name == LABORATORY:
             raise KitUsageError(f"there is a process called {name!r} already; give each a name of its own")
         process = self._processes[name] = Process(self, main, name=name, host=host, restart=restart)
@@ -122,6 +131,7 @@ class Simulation:
 
     def storage(self, kind: str = "filesystem", *, host: str = "localhost") -> StorageProtocol:
         """The test's own storage provider: ``"filesystem"`` (the disk of ``host``) or ``"s3"``."""
+        _check_name("host", host)
         return self.provide_storage(kind, process=None, host=host)
 
     def broker(self, profile: str = "rabbitmq") -> SimulatedBroker:
@@ -174,17 +184,14 @@ class Simulation:
             if before == self._progress() and not held and not self._restarting():
                 break
             if self.time() > limit:
-                from factflow_infra_testing.history.checkers import Judgement, Verdict
+                why = "; ".join(held) if held else self._unrest()
+                raise _restless(f"no rest {CONVERGENCE_SECONDS / 3600:g} h after the last fault: {why}")
+        self.drained_at = len(self.history.operations)
 
-                why = "; ".join(held) if held else "operations go on and on"
-                raise CheckFailedError(
-                    Verdict(
-                        "convergence",
-                        Judgement.FAIL,
-                        f"no rest {CONVERGENCE_SECONDS / 3600:g} h after the last fault: {why}",
-                    )
-                )
-        self.drained = True
+    def _unrest(self) -> str:
+        moves = Counter(f"{op.process} {op.kind} {op.target}" for op in self.history.operations if op.kind not in LOOKS)
+        told = [f"{what} ({times} times)" for what, times in moves.most_common(3)]
+        return f"it goes on and on: {', '.join(told)}"
 
     def end_faults(self) -> None:
         """No more faults from here on; paused processes go on."""
@@ -208,7 +215,8 @@ class Simulation:
             pause = min(pause * 2, 30.0)
 
     def _progress(self) -> tuple[int, int]:
-        return len(self.history.operations), len(self._events)
+        moves = sum(operation.kind not in LOOKS for operation in self.history.operations)
+        return moves, len(self._events)
 
     def _restarting(self) -> bool:
         return any(process.status in ("restarting", "paused") for process in self._processes.values())
@@ -388,9 +396,11 @@ def execute(
 
     budget = VIRTUAL_BUDGET if options.virtual_budget is None else options.virtual_budget
     with session.run():
-        outcome = run(main, decisions=decisions, seed=seed, virtual_budget=budget)
-    sim = sims.pop()
+        outcome = run(main, decisions=decisions, seed=seed, virtual_budget=budget, collect=False)
     session.tidy()
+    if not sims:  # it could not even be set up
+        raise cast("BaseException", outcome.error)
+    sim = sims.pop()
     return RunRecord(
         failure=outcome.error,
         deviations=tuple(decisions.deviations),
@@ -400,6 +410,13 @@ def execute(
         sometimes=sim.check.labels,
         fired=Counter(fault.kind for fault in decisions.deviations),
     )
+
+
+def _check_name(what: str, name: object) -> None:
+    if not isinstance(name, str) or not name.strip(".") or not name.isprintable() or set(name) & set(_NOT_IN_NAMES):
+        raise KitUsageError(
+            f"the name of a {what} is a text without {' '.join(_NOT_IN_NAMES)} and line breaks, got {name!r}"
+        )
 
 
 def _restless(explanation: str) -> CheckFailedError:
