@@ -17,6 +17,7 @@ RUN_FAULTS: Mapping[str, FaultKind] = MappingProxyType(
         kind.kind: kind
         for kind in (
             FaultKind("timer-tie", (), "timers that are due at the same instant run in another order", 0.1),
+            FaultKind("job-delay", ("1 ms", "50 ms", "1 s"), "a job on a thread (a disk, S3) takes its time", 0.1),
             FaultKind("pause", (), "a process stands still for a while, and misses its heartbeats", 0.02),
             FaultKind(
                 "clock-jump",
@@ -24,7 +25,6 @@ RUN_FAULTS: Mapping[str, FaultKind] = MappingProxyType(
                 "the wall clock of a machine jumps",
                 0.02,
             ),
-            FaultKind("terminate", (), "a process is told to end, as SIGTERM does, and is started again", 0.02),
             FaultKind(
                 "terminate", (), "a process is told to end (SIGTERM), as in a deployment, and is started again", 0.02
             ),
@@ -39,13 +39,15 @@ RUN_FAULTS: Mapping[str, FaultKind] = MappingProxyType(
 )
 """The kinds that belong to the loop and to processes, mildest first."""
 
+_MILDEST = ("timer-tie", "job-delay")
+
 
 @cache
 def known_kinds() -> Mapping[str, FaultKind]:
     """Every kind by name, mildest first: what reports, plans and shrinking prefer in this order."""
     from factflow_infra_testing.broker.faults import BROKER_FAULTS
 
-    return MappingProxyType({"timer-tie": RUN_FAULTS["timer-tie"], **BROKER_FAULTS, **RUN_FAULTS})
+    return MappingProxyType({**{kind: RUN_FAULTS[kind] for kind in _MILDEST}, **BROKER_FAULTS, **RUN_FAULTS})
 
 
 def check_kinds(kinds: Iterable[str]) -> frozenset[str]:

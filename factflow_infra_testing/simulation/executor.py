@@ -210,9 +210,9 @@ class JobRunner:
 
     def _schedule(self, job: Job) -> None:
         self._jobs[job] = None
-        if self._delays:
+        if self._delays and job.owner is not None:
             assert self._loop.decisions is not None
-            delay = JOB_DELAYS[self._loop.decisions.pick(len(JOB_DELAYS), JOB_DELAY)]
+            delay = JOB_DELAYS[self._loop.decisions.pick(len(JOB_DELAYS), JOB_DELAY, job.owner.aim)]
             if delay:
                 job.handle = self._loop.call_later(delay, self._step, job, context=job.loop_context)
                 return

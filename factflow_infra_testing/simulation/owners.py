@@ -25,6 +25,11 @@ class Owner:
         self.paused = False
         self.fenced = False
 
+    @property
+    def aim(self) -> str:
+        """What a decision about it is aimed at: its name, or something that says more."""
+        return self.name
+
     def __repr__(self) -> str:
         state = "" if self.alive else ", fenced" if self.fenced else ", killed"
         return f"<{type(self).__name__} {self.name!r} on {self.host!r}{state}>"

@@ -27,8 +27,8 @@ TERMINATION_SECONDS: Final = 30.0
 """What a process that is told to terminate has, until it is killed (Kubernetes' default grace period)."""
 PAUSE_SECONDS: Final = 90.0
 """Longer than the brokers' heartbeats allow (RabbitMQ: 60 s), so that a paused consumer loses its connection."""
-JUMP_SECONDS: Final = (3600.0, -3600.0)
-"""By choice of ``clock-jump``: forward, backward."""
+JUMP_SECONDS: Final = (-1.0, 1.0, -3600.0, 3600.0)
+"""By choice of ``clock-jump``, mildest first; the registry of fault kinds has their names."""
 MAX_CRASHES: Final = 25
 
 KILL_SILENT: Final = 2
@@ -38,7 +38,7 @@ KILL_SILENT: Final = 2
 class Incarnation(Owner):
     """One life of a process. ``activity`` is what it is busy with, for aiming a kill."""
 
-    __slots__ = ("activity", "closing", "main", "number", "process")
+    __slots__ = ("activity", "begun", "closing", "main", "number", "process", "waking")
 
     def __init__(self, process: Process, number: int) -> None:
         super().__init__(process.name if number == 1 else f"{process.name}/{number}", host=process.host)
@@ -46,7 +46,9 @@ class Incarnation(Owner):
         self.number = number
         self.activity = f"{process.name}@start"
         self.main: asyncio.Task[None] | None = None
+        self.begun = False
         self.closing = False
+        self.waking: asyncio.TimerHandle | None = None
 
 
 class Process:
@@ -114,11 +116,12 @@ class Process:
 
         What the operating system had accepted stays. ``restart``: whether it is started again, as it was set up unless given.
         """
+        if restart is not None:
+            self._restart = restart
+            self._pending_restart = self._pending_restart and restart
         life = self._life
         if life is None:
             return
-        if restart is not None:
-            self._restart = restart
         self._end(life, "kill", "falls silent" if silent else "connections reset", silent=silent)
         self._start_later()
 
@@ -129,6 +132,12 @@ class Process:
             return
         life.closing = True
         self.history.note(self.time(), self.name, "terminate", self.name)
+        if not life.begun:  # a coroutine that never ran cannot see its cancellation
+            self.history.note(self.time(), self.name, "end", self.name, detail="terminated")
+            self._life = None
+            self._bury(life)
+            self._start_later()
+            return
         life.main.cancel()
         self._sim.loop.call_later(TERMINATION_SECONDS, self._overdue, life, context=self._sim.context)
 
@@ -140,7 +149,7 @@ class Process:
         self.history.note(self.time(), self.name, "pause", self.name, detail=f"{seconds:g} s")
         self._sim.loop.pause(life)
         self._sim.stall_client(life.name, seconds)
-        self._sim.loop.call_later(seconds, self._resume, life, context=self._sim.context)
+        life.waking = self._sim.loop.call_later(seconds, self._resume, life, context=self._sim.context)
 
     def resume(self) -> None:
         """Let it go on, if it is paused."""
@@ -169,8 +178,11 @@ class Process:
         life.main = self._sim.loop.create_task(self._live(life), name=life.name, context=context)
 
     async def _live(self, life: Incarnation) -> None:
+        life.begun = True
         try:
             await self._main(self)
+        except SystemExit as error:  # the way out of a process, not of the test run
+            self._exited(life, error)
         except asyncio.CancelledError:
             if not life.closing:
                 self._crashed(
@@ -191,6 +203,15 @@ class Process:
             self._ended(life, "returned")
             if life.closing:
                 self._start_later()
+
+    def _exited(self, life: Incarnation, error: SystemExit) -> None:
+        if error.code in (None, 0) or life.closing:
+            self._ended(life, f"exited: {error.code or 0}")
+            if life.closing:
+                self._start_later()
+        else:
+            crash = RuntimeError(f"process {self.name!r} exited with {error.code!r}")
+            self._crashed(life, crash.with_traceback(error.__traceback__))
 
     def _ended(self, life: Incarnation, how: str) -> None:
         self.history.note(self.time(), self.name, "end", self.name, detail=how)
@@ -234,6 +255,9 @@ class Process:
             self._start_later()
 
     def _resume(self, life: Incarnation) -> None:
+        if life.waking is not None:
+            life.waking.cancel()  # of a pause that is over: it must not cut the next one short
+            life.waking = None
         if life.alive and life.paused:
             self.history.note(self.time(), self.name, "resume", self.name)
             self._sim.loop.resume(life)

@@ -12,7 +12,7 @@ from choices import Choices
 from test_loop_owners import spawn
 
 from factflow_infra_testing.simulation.errors import DeadlockError, NotSimulatedError, StuckJobError
-from factflow_infra_testing.simulation.owners import Owner, current_owner
+from factflow_infra_testing.simulation.owners import OWNER, Owner, current_owner
 from factflow_infra_testing.simulation.runner import run
 
 
@@ -327,14 +327,19 @@ def test_shutting_down_the_default_executor_waits():
     assert run(main).result() == 5
 
 
-def test_decisions_delay_jobs():
-    async def main():
+def test_decisions_delay_the_jobs_of_processes_and_leave_the_tests_own_alone():
+    async def main(owner):
+        OWNER.set(owner)
         order = []
         await asyncio.gather(*[asyncio.to_thread(order.append, n) for n in range(3)])
         return order
 
-    assert run(main).result() == [0, 1, 2]
-    assert run(main, decisions=Choices(job_delay=[2, 1])).result() == [2, 1, 0]
+    def order_of(owner, **choices):
+        return run(lambda: main(owner), decisions=Choices(**choices)).result()
+
+    assert order_of(Owner("p")) == [0, 1, 2]
+    assert order_of(Owner("p"), job_delay=[2, 1]) == [2, 1, 0]
+    assert order_of(None, job_delay=[2, 1]) == [0, 1, 2]
 
 
 def test_processes_are_not_simulated():
