@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # a URI among them holds credentials
     help="Services on simulated brokers and storage: search for the faults that break them.",
 )
 console = Console(highlight=False)
@@ -25,7 +26,7 @@ console = Console(highlight=False)
 @app.command()
 def demo(
     examples: Annotated[int, typer.Option(min=2, help="Runs in each search.")] = 200,
-    seed: Annotated[int, typer.Option(help="The same seed searches the same runs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed searches the same runs.")] = 0,
     uri: Annotated[
         str | None,
         typer.Option(help="Run the mended service for real: a broker such as amqp://guest:guest@localhost/."),
@@ -41,7 +42,7 @@ def demo(
     from factflow_infra_testing.report.text import failure_text
 
     if uri is not None:
-        raise typer.Exit(asyncio.run(_run_for_real(uri, storage)))
+        raise typer.Exit(_run_or_explain(uri, storage))
     if storage is not None:
         raise typer.BadParameter("--storage goes with --uri: without a real broker the storage is simulated too")
     found = _search(hasty, HastyInvoiceWorker, examples, seed)
@@ -55,7 +56,8 @@ def demo(
     console.print(text, markup=False, soft_wrap=True)
     mended = _search(careful, InvoiceWorker, examples, seed)
     if mended.finding is not None:
-        console.print(failure_text(mended.finding, inputs={}, origin="", replay="", artifacts=""))
+        text = failure_text(mended.finding, inputs={}, origin="", replay="", artifacts="")
+        console.print(text, markup=False, soft_wrap=True)
         raise typer.Exit(1)
     fired = ", ".join(f"{kind} {count}" for kind, count in sorted(mended.coverage.fired.items()))
     console.rule("[green]InvoiceWorker survives[/green]", align="left")
@@ -87,6 +89,16 @@ def _search(scenario: Scenario, worker: type[InvoiceWorker], examples: int, seed
         )
 
 
+def _run_or_explain(uri: str, storage: str | None) -> int:
+    from factflow_infra.errors import InfraError
+
+    try:
+        return asyncio.run(_run_for_real(uri, storage))
+    except InfraError as error:  # its text is for people, and holds no secret
+        console.print(f"{type(error).__name__}: {error}", markup=False)
+        return 1
+
+
 async def _run_for_real(uri: str, storage: str | None) -> int:
     """File three invoices through a real broker. 0 where all arrived within 30 s."""
     from tempfile import mkdtemp
@@ -107,16 +119,19 @@ async def _run_for_real(uri: str, storage: str | None) -> int:
 
     queue = create_queue_provider(uri)
     service = asyncio.create_task(InvoiceWorker(create_queue_provider(uri), create_storage_provider(where)).run())
+    done = asyncio.create_task(all_filed.wait())
     try:
         await queue.subscribe(FILED, collect)
         for number in sorted(waiting):
             await queue.publish(INVOICES, QueueMessage.from_json({"number": number}))
-        async with asyncio.timeout(30):
-            await all_filed.wait()
-    except TimeoutError:
-        console.print(f"invoices {sorted(waiting)} were not filed within 30 s")
-        return 1
+        await asyncio.wait((done, service), timeout=30, return_when=asyncio.FIRST_COMPLETED)
+        if service.done():
+            service.result()  # what it died of
+        if waiting:
+            console.print(f"invoices {sorted(waiting)} were not filed within 30 s")
+            return 1
     finally:
+        done.cancel()
         service.cancel()
         await asyncio.gather(service, return_exceptions=True)
         await queue.stop()

@@ -7,7 +7,7 @@ a kill can be aimed at "while it publishes to invoices" instead of at a step num
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from factflow_infra.errors import InfraError, PublishUnconfirmedError, WriteUnconfirmedError
 from factflow_infra.protocols import DEFAULT_CHUNK_SIZE, ErrorHandling, MessageStatus, QueueMessage
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
         Subscription,
         SubscriptionStatus,
     )
+
+
+T = TypeVar("T")
 
 
 class Recorder(Protocol):
@@ -242,13 +245,16 @@ class _RecordedBatches:
         await self._settle(self._handle.reject, settled, FAIL, "reject")
 
     async def _settle(self, settle: Any, settled: Any, outcome: str, detail: str) -> None:
-        messages: list[QueueMessage] = [settled] if hasattr(settled, "message_id") else list(settled)
-        self._recorder.busy(f"settle {self._target}")
-        for message in messages:
-            operation = self._open.pop(id(message), None)
-            if operation is not None:
-                self._recorder.history.finish(operation, self._recorder.time(), outcome, detail)
-        await settle(messages)
+        if not isinstance(settled, (QueueMessage, str, bytes)) and hasattr(settled, "__iter__"):
+            settled = list(settled)  # an iterator can be read once
+        messages = [settled] if isinstance(settled, QueueMessage) else settled
+        if _all_messages(messages):  # else it is bad input, and the handle says what is wrong
+            self._recorder.busy(f"settle {self._target}")
+            for message in messages:
+                operation = self._open.pop(id(message), None)
+                if operation is not None:
+                    self._recorder.history.finish(operation, self._recorder.time(), outcome, detail)
+        await settle(settled)
 
     async def close(self, *, timeout: float | None = 30.0) -> None:
         self._recorder.busy("stop")
@@ -307,19 +313,28 @@ class RecordedStorage:
     async def read(self, key: str) -> bytes:
         return await self._recorded("read", key, self.provider.read(key))
 
-    async def stream(
+    def stream(
         self, key: str, *, start: int = 0, end: int | None = None, chunk_size: int = DEFAULT_CHUNK_SIZE
     ) -> AsyncIterator[bytes]:
+        # Bad input is refused by the call itself, as by the provider's.
+        pieces = self.provider.stream(key, start=start, end=end, chunk_size=chunk_size)
+        return self._iterated(pieces, "read", key, "stream")
+
+    async def _iterated(self, items: AsyncIterator[T], kind: str, key: str, detail: str) -> AsyncIterator[T]:
         recorder = self._recorder
-        recorder.busy(f"read {self._target}")
-        operation = recorder.history.begin(recorder.time(), recorder.name, "read", self._target, key, "stream")
+        recorder.busy(f"{kind} {self._target}")
+        operation = recorder.history.begin(recorder.time(), recorder.name, kind, self._target, key, detail)
         try:
-            async for piece in self.provider.stream(key, start=start, end=end, chunk_size=chunk_size):
-                yield piece
+            async for item in items:
+                yield item
         except BaseException as error:
             recorder.history.finish(operation, recorder.time(), outcome_of(error), _name_of(error))
             raise
-        recorder.history.finish(operation, recorder.time(), OK, "stream")
+        finally:
+            close: Any = getattr(items, "aclose", None)
+            if close is not None:
+                await close()  # whoever stops half way gives back what the provider holds open
+        recorder.history.finish(operation, recorder.time(), OK, detail)
 
     async def stat(self, key: str) -> ObjectInfo:
         return await self._recorded("stat", key, self.provider.stat(key))
@@ -327,13 +342,8 @@ class RecordedStorage:
     async def exists(self, key: str) -> bool:
         return await self._recorded("stat", key, self.provider.exists(key))
 
-    async def list(self, prefix: str = "") -> AsyncIterator[str]:
-        recorder = self._recorder
-        recorder.busy(f"list {self._target}")
-        operation = recorder.history.begin(recorder.time(), recorder.name, "list", self._target, prefix)
-        async for key in self.provider.list(prefix):
-            yield key
-        recorder.history.finish(operation, recorder.time(), OK)
+    def list(self, prefix: str = "") -> AsyncIterator[str]:
+        return self._iterated(self.provider.list(prefix), "list", prefix, "")
 
     async def list_page(
         self, prefix: str = "", *, delimiter: str | None = None, limit: int = 1000, after: str | None = None

@@ -111,9 +111,16 @@ class Checks:
         return self._sim.canonical(destination) + ("" if subscription is None else f"#{subscription}")
 
     def _judge(self, verdict: Verdict, target: str) -> Verdict:
-        if not self._sim.drained:
+        drained_at = self._sim.drained_at
+        if drained_at is None:
             raise CheckUnknownError(
                 f"{verdict.checker} on {target} cannot tell before the run is drained: `await sim.drain()` first"
+            )
+        operations = self._sim.history.operations
+        if any(operations[index].kind == "publish" for index in range(drained_at, len(operations))):
+            raise CheckUnknownError(
+                f"{verdict.checker} on {target} cannot tell: there were publishes since the run was drained; "
+                "`await sim.drain()` again"
             )
         if verdict.judgement is Judgement.FAIL:
             raise CheckFailedError(verdict)

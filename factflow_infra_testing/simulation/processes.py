@@ -50,6 +50,10 @@ class Incarnation(Owner):
         self.closing = False
         self.waking: asyncio.TimerHandle | None = None
 
+    @property
+    def aim(self) -> str:
+        return self.activity
+
 
 class Process:
     """A process of the simulation: what its main function gets, and what ``sim.start`` returns to the test.

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 QUIET_SECONDS: Final = 60.0
 FAULTY_SECONDS: Final = 300.0
 """How long a drain lets a run go on under faults, in virtual seconds, before it ends them."""
+SETTLED_SECONDS: Final = 2.0
+"""How long nothing must have happened, in virtual seconds, before a drain ends the faults early."""
 CONVERGENCE_SECONDS: Final = 4 * 3600.0
 RESTLESS_EVENTS: Final = 10_000
 RESTLESS_EVENTS_A_MESSAGE: Final = 100
@@ -202,17 +204,17 @@ class Simulation:
 
     async def _run_under_faults(self, seconds: float) -> None:
         end = self.time() + seconds
-        pause = 0.05
+        pause, now = 0.05, self._progress()
         while self.time() < end:
-            before = self._progress()
+            before = now
             await asyncio.sleep(pause)
-            if (
-                before == self._progress()
-                and not self._restarting()
-                and not any(b.pending() for b in self._brokers.values())
-            ):
+            now = self._progress()
+            if before != now or self._restarting() or any(b.pending() for b in self._brokers.values()):
+                pause = min(pause * 2, 30.0)
+            elif pause < SETTLED_SECONDS:
+                pause = SETTLED_SECONDS  # a service that only waits a moment is still to meet its faults
+            else:
                 return
-            pause = min(pause * 2, 30.0)
 
     def _progress(self) -> tuple[int, int]:
         moves = sum(operation.kind not in LOOKS for operation in self.history.operations)
