@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from factflow_infra.errors import QueueConnectionError, QueueError, SubscriptionClosedError
@@ -125,17 +126,13 @@ class RabbitMqConsumer:
         channel = self._channel
         if channel.is_closed or self._session.lost:
             return
-        before = cancellations()
-        try:
+        with contextlib.suppress(QueueError):  # the channel is gone then, and what it held has gone back
             # A quorum queue loses acks that it is still working off when their channel closes: messages that were acked
             # come again. Whatever it answers, it answers after them.
             if tag is not None:
                 await self._request(lambda: channel.basic_cancel(tag))
             await self._request(lambda: channel.basic_qos(prefetch_count=1))
             await self._request(channel.close)
-        except (QueueError, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and not is_foreign(error, before):
-                raise
 
     async def _request(self, call: Callable[[], Awaitable[Any]]) -> Any:
         return await self._session.request(call, f"consumer of queue {self._queue!r}")

@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from aiormq.exceptions import (
-    AMQPConnectionError,
     AMQPError,
     ChannelAccessRefused,
     ChannelInvalidStateError,
@@ -87,11 +86,6 @@ def is_foreign(error: BaseException, cancelling: int) -> bool:
         return cancellations() == cancelling
     # Futures of a connection that ended without a reason are failed with a bare ``Exception``.
     return isinstance(error, (AMQPError, ChannelInvalidStateError, OSError)) or type(error) is Exception
-
-
-def is_connection_loss(error: BaseException) -> bool:
-    """Whether ``error`` says that the whole connection is gone."""
-    return isinstance(error, (AMQPConnectionError, OSError, asyncio.CancelledError))
 
 
 def cancellations() -> int:

@@ -104,25 +104,31 @@ class Session:
         return cast("Channel", channel)
 
     async def request(self, call: Callable[[], Awaitable[T]], what: str) -> T:
-        """The result of ``call()``, a request to the broker about ``what``; its failures as our errors, and in time."""
-        before = cancellations()
+        """The result of ``call()``, a request to the broker about ``what``; its failures as our errors, and in time.
+
+        It runs in a task of its own, which is left behind when it has to end: cancelled while the broker reads nothing, the
+        client waits for room in its write queue, and would hold up whoever waits for it.
+        """
         if self.lost:
             raise QueueConnectionError(f"not connected to RabbitMQ at {self.endpoint}")
+        task = asyncio.ensure_future(call())
+        task.add_done_callback(_retrieve)
         try:
-            async with asyncio.timeout(self._options.request_timeout):
-                return await call()
-        except TimeoutError as error:
+            await asyncio.wait([task], timeout=self._options.request_timeout)
+        finally:
+            if not task.done():
+                task.cancel()
+        if not task.done():
             raise QueueConnectionError(
                 f"{what}: RabbitMQ at {self.endpoint} did not answer in {self._options.request_timeout} s"
-            ) from error
+            )
+        try:
+            return task.result()
         except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, QueueError) or not (is_foreign(error, before) or self.lost_by(error)):
+            # Of a channel that is asked of a closed connection the client says ``RuntimeError``.
+            if not (is_foreign(error, cancellations()) or (isinstance(error, RuntimeError) and self.lost)):
                 raise
             raise topology_error(error, what) from error
-
-    def lost_by(self, error: BaseException) -> bool:
-        """The client says ``RuntimeError`` where a channel is asked of a closed connection."""
-        return isinstance(error, RuntimeError) and self.lost
 
     def spawn(self, job: Awaitable[None]) -> None:
         """Run ``job`` in the background; ``close`` waits for it."""
@@ -133,22 +139,23 @@ class Session:
     async def close(self, *farewell: Callable[[], Awaitable[None]]) -> None:
         """Close in bounded time, ``farewell`` first; never raises. Where the broker does not answer, cut the socket."""
         self._on_lost = None
-        before = cancellations()
+        leaving = asyncio.ensure_future(self._leave(farewell))
+        leaving.add_done_callback(_retrieve)
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
-                for job in farewell:
-                    await job()
-                self._ended = True
-                await self._connection.close()
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and cancellations() > before:
-                raise
+            await asyncio.wait([leaving], timeout=CLOSE_TIMEOUT_SECONDS)
         finally:
             self._ended = True
             self._wire.abort()
             self._release_writers()
-            for task in tuple(self._tasks):
+            for task in (leaving, *self._tasks):
                 task.cancel()
+        await asyncio.wait([leaving], timeout=CLOSE_TIMEOUT_SECONDS)
+
+    async def _leave(self, farewell: tuple[Callable[[], Awaitable[None]], ...]) -> None:
+        for job in farewell:
+            await job()
+        self._ended = True
+        await self._connection.close()
 
     def abort(self) -> None:
         """Cut the socket: as a lost connection."""
@@ -181,6 +188,12 @@ class Session:
                 taken = True
         if taken:
             asyncio.get_running_loop().call_soon(self._release_writers)
+
+
+def _retrieve(task: asyncio.Future[Any]) -> None:
+    """Have its error counted as seen, though nobody may be waiting for it any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def open_session(options: RabbitMqOptions, *, mend_headers: bool) -> Session:
