@@ -202,6 +202,14 @@ class QueueProvider:
                 f"dead_letter_queue must be a queue, got the topic {target_name!r}:"
                 " a topic without subscriptions drops what it gets"
             )
+        if target_name is not None and (target.kind, target.name) == (
+            dead_letters.destination.kind,
+            dead_letters.destination.name,
+        ):
+            raise InvalidDestinationError(
+                f"dead_letter_queue must be another queue than the one subscribed to, got {target_name!r}:"
+                " what cannot be handled would come again for ever"
+            )
         self._transport.check(dead_letters, None, delay=0.0)
         return Rules(source=address, name=name, errors=error_handling, dead_letters=dead_letters)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from factflow_infra.errors import ProviderUnavailableError, SettingsError
 from factflow_infra.queue.settings import QueueSettings
@@ -24,8 +24,8 @@ class QueueProviderFactory:
             "amqps": _rabbitmq,
             "pulsar": _unavailable("PulsarQueueProvider"),
             "pulsar+ssl": _unavailable("PulsarQueueProvider"),
-            "stomp": _unavailable("ArtemisQueueProvider"),
-            "stomp+ssl": _unavailable("ArtemisQueueProvider"),
+            "stomp": _artemis,
+            "stomp+ssl": _artemis,
         }
 
     @property
@@ -48,7 +48,9 @@ class QueueProviderFactory:
         if settings is None:
             ready = QueueSettings(**overrides)
         elif isinstance(settings, str):
-            ready = QueueSettings(uri=settings, **overrides)
+            ready = QueueSettings(**{"uri": settings, **overrides})
+        elif not isinstance(cast("object", settings), QueueSettings):
+            raise SettingsError(f"settings must be QueueSettings, a URI or None, not {type(settings).__name__}")
         else:
             ready = settings.changed(**overrides) if overrides else settings
         builder = self._builders.get(ready.scheme)
@@ -71,10 +73,16 @@ def _rabbitmq(settings: QueueSettings) -> QueueProtocol:
     return RabbitMqQueueProvider(settings)
 
 
+def _artemis(settings: QueueSettings) -> QueueProtocol:
+    from factflow_infra.queue.artemis import ArtemisQueueProvider
+
+    return ArtemisQueueProvider(settings)
+
+
 def _unavailable(provider: str) -> QueueProviderBuilder:
     def build(settings: QueueSettings) -> QueueProtocol:
         raise ProviderUnavailableError(
-            f"{settings.scheme!r} needs {provider}, which this version does not have yet; amqp:// and amqps:// work"
+            f"{settings.scheme!r} needs {provider}, which this version does not have yet; amqp://, amqps://, stomp:// and stomp+ssl:// work"
         )
 
     return build

@@ -24,6 +24,8 @@ DEFAULT_CONTENT_TYPE = "application/octet-stream"
 MAX_METADATA_BYTES = 1024 * 1024
 MAX_METADATA_DEPTH = 64
 MAX_CONTENT_TYPE = 255
+MAX_PAGE = 100_000
+"""Names on one page of a listing: a page is held in memory."""
 
 
 def validate_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -85,6 +87,14 @@ def validate_range(start: int, end: int | None, chunk_size: int) -> None:
             raise InvalidObjectError(f"{name} must be at least {least}, not {value}")
     if end is not None and end < start:
         raise InvalidObjectError(f"the range ends before it starts: start {start}, end {end}")
+
+
+def validate_page(delimiter: str | None, limit: int) -> None:
+    """Check a page's ``delimiter``, a text that keys can hold, and its ``limit``, from 1 to 100,000 names."""
+    if delimiter is not None and (not isinstance(cast("object", delimiter), str) or not delimiter or "\0" in delimiter):
+        raise InvalidObjectError(f"delimiter must be a text such as '/', or None, not {shown(delimiter)}")
+    if not isinstance(cast("object", limit), int) or isinstance(limit, bool) or not 1 <= limit <= MAX_PAGE:
+        raise InvalidObjectError(f"limit must be a whole number from 1 to {MAX_PAGE}, not {shown(limit)}")
 
 
 def validate_conditions(*, if_absent: bool, if_match: str | None) -> None:

@@ -156,7 +156,7 @@ class RecordedQueue:
 
         return await self.provider.subscribe(
             destination,
-            recorded,
+            recorded if callable(handler) else handler,  # bad input: the provider says what is wrong
             subscription=subscription,
             concurrency=concurrency,
             prefetch=prefetch,
@@ -245,10 +245,10 @@ class _RecordedBatches:
         await self._settle(self._handle.reject, settled, FAIL, "reject")
 
     async def _settle(self, settle: Any, settled: Any, outcome: str, detail: str) -> None:
-        if not isinstance(settled, (QueueMessage, str, bytes)) and hasattr(settled, "__iter__"):
+        if hasattr(settled, "__next__"):
             settled = list(settled)  # an iterator can be read once
         messages = [settled] if isinstance(settled, QueueMessage) else settled
-        if _all_messages(messages):  # else it is bad input, and the handle says what is wrong
+        if hasattr(messages, "__iter__") and _all_messages(messages := list(messages)):  # else it is bad input, and the handle says what is wrong
             self._recorder.busy(f"settle {self._target}")
             for message in messages:
                 operation = self._open.pop(id(message), None)

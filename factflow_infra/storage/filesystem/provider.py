@@ -17,6 +17,7 @@ from factflow_infra.storage.metadata import (
     validate_conditions,
     validate_content_type,
     validate_metadata,
+    validate_page,
     validate_range,
 )
 from factflow_infra.storage.objects import ObjectInfo, ObjectPage, StoredObject
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LIST_BATCH = 1000
-_MAX_PAGE = 100_000
 _BYTES = (bytes, bytearray, memoryview)
 
 
@@ -146,10 +146,7 @@ class FilesystemStorageProvider:
         """At most ``limit`` keys and common prefixes, those after ``after``."""
         validate_prefix(prefix)
         validate_position(after)
-        if delimiter is not None and (not isinstance(cast("object", delimiter), str) or not delimiter):
-            raise InvalidObjectError(f"delimiter must be a text such as '/', or None, not {shown(delimiter)}")
-        if not isinstance(cast("object", limit), int) or isinstance(limit, bool) or not 1 <= limit <= _MAX_PAGE:
-            raise InvalidObjectError(f"limit must be a whole number from 1 to {_MAX_PAGE}, not {shown(limit)}")
+        validate_page(delimiter, limit)
         with self._workers.operation():
             return await self._run("list", prefix, lambda tree, _: listing.page(tree, prefix, delimiter, limit, after))
 

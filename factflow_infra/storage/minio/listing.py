@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from factflow_infra.errors import InvalidObjectError, StorageIOError
+from factflow_infra.errors import StorageIOError
 from factflow_infra.storage.keys import shown
 from factflow_infra.storage.minio.failures import RequestError, code_of, translate
 from factflow_infra.storage.objects import ObjectPage
@@ -37,13 +37,6 @@ class Chunk:
 
     entries: tuple[Entry, ...]
     position: str | None
-
-
-def validate_page(delimiter: str | None, limit: int) -> None:
-    if delimiter is not None and (not isinstance(cast("object", delimiter), str) or not delimiter or "\0" in delimiter):
-        raise InvalidObjectError(f"delimiter must be text such as '/', or None, not {shown(delimiter)}")
-    if not isinstance(cast("object", limit), int) or isinstance(limit, bool) or limit < 1:
-        raise InvalidObjectError(f"limit must be a whole number from 1, not {shown(limit)}")
 
 
 def first_position(calls: Calls, after: str | None, prefix: str, delimiter: str | None) -> str:

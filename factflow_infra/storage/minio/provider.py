@@ -14,6 +14,7 @@ from factflow_infra.storage.metadata import (
     validate_conditions,
     validate_content_type,
     validate_metadata,
+    validate_page,
     validate_range,
 )
 from factflow_infra.storage.minio import listing, reading, writing
@@ -102,8 +103,9 @@ class MinioStorageProvider:
             if isinstance(data, (bytes, bytearray, memoryview)):
                 return await self._write_bytes(key, bytes(data), plain, kind, if_absent, if_match)
             if not isinstance(cast("object", data), AsyncIterable):
+                hint = ": encode it first" if isinstance(data, str) else ""
                 raise InvalidObjectError(
-                    f"data must be bytes, or an asynchronous iterable of bytes, not {type(data).__name__}"
+                    f"data must be bytes or an asynchronous iterable of bytes, not {type(data).__name__}{hint}"
                 )
             return await self._write_stream(key, data, plain, kind, if_absent, if_match)
 
@@ -166,7 +168,7 @@ class MinioStorageProvider:
     ) -> ObjectPage:
         validate_prefix(prefix)
         validate_position(after)
-        listing.validate_page(delimiter, limit)
+        validate_page(delimiter, limit)
         with self._pool.operation():
             return await self._run(listing.page, prefix, delimiter, limit, after)
 
