@@ -1,0 +1,1 @@
+"""Examples of the documentation, run as tests, and what fills the pages."""
