@@ -230,25 +230,30 @@ def bounded_redelivery(
 
 
 def in_flight_cap(history: History, target: str, *, cap: int, process: str | None = None) -> Verdict:
-    """Never more than ``cap`` handlings at once in any one incarnation of a process."""
-    killed: dict[str, list[float]] = defaultdict(list)
-    for op in history.of("kill"):
-        killed[op.target].append(op.invoked)
-    edges: dict[str, list[tuple[float, int, int, str]]] = defaultdict(list)
+    """Never more than ``cap`` handlings at once in any one incarnation of a process.
+
+    A handling that its process did not survive ended with it. Of two in one instant, the first may have ended before the
+    second began.
+    """
+    ended: dict[str, list[float]] = defaultdict(list)
+    for op in history.of("kill", "end"):
+        ended[op.target].append(op.invoked)
+    edges: dict[str, list[tuple[float, bool, int, bool, str]]] = defaultdict(list)
     for op in _handlings(history, target):
         if process is not None and op.process != process:
             continue
         end = op.completed
         if end is None:
-            end = next((time for time in killed[op.process] if time >= op.invoked), float("inf"))
-        edges[op.process].append((op.invoked, 1, op.index, op.key))
-        edges[op.process].append((end, 0, op.index, op.key))
+            end = next((time for time in ended[op.process] if time >= op.invoked), float("inf"))
+        # Within an instant: what began earlier ends, then each that begins here, with its end if that is here too.
+        edges[op.process].append((op.invoked, True, op.index, False, op.key))
+        edges[op.process].append((end, end == op.invoked, op.index, True, op.key))
     if not edges:
         return _unknown("in-flight cap", f"nothing was handled on {target}")
     for name, points in edges.items():
         running: set[str] = set()
-        for time, starts, index, key in sorted(points):
-            if not starts:
+        for time, _, index, ends, key in sorted(points):
+            if ends:
                 running.discard(f"{key}/{index}")
                 continue
             running.add(f"{key}/{index}")

@@ -248,7 +248,8 @@ class _RecordedBatches:
         if hasattr(settled, "__next__"):
             settled = list(settled)  # an iterator can be read once
         messages = [settled] if isinstance(settled, QueueMessage) else settled
-        if hasattr(messages, "__iter__") and _all_messages(messages := list(messages)):  # else it is bad input, and the handle says what is wrong
+        # What is no message is bad input, and the handle says what is wrong.
+        if hasattr(messages, "__iter__") and _all_messages(messages := list(messages)):
             self._recorder.busy(f"settle {self._target}")
             for message in messages:
                 operation = self._open.pop(id(message), None)

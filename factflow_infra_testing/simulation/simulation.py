@@ -207,7 +207,7 @@ class Simulation:
         pause, now = 0.05, self._progress()
         while self.time() < end:
             before = now
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(pause, end - self.time()))
             now = self._progress()
             if before != now or self._restarting() or any(b.pending() for b in self._brokers.values()):
                 pause = min(pause * 2, 30.0)

@@ -210,6 +210,32 @@ def test_in_flight_cap_ends_a_killed_handling_at_the_kill():
     assert checkers.in_flight_cap(told.history, ORDERS, cap=1).judgement is Judgement.PASS
 
 
+def test_in_flight_cap_ends_a_handling_with_its_process_however_that_ended():
+    told = Told().did("handle", "a", "")
+    told.clock += 1
+    told.history.note(told.clock, "p", "end", "p", detail="crashed: OSError: no")
+    told.did("handle", "b", "")
+    assert checkers.in_flight_cap(told.history, ORDERS, cap=1).judgement is Judgement.PASS
+
+
+def test_in_flight_cap_knows_handlings_that_take_no_time():
+    told = Told()
+
+    def handling(key, began, ended):
+        operation = told.history.begin(began, "p", "handle", ORDERS, key)
+        finish(operation, ended, OK)
+
+    handling("a", 1.0, 1.0)
+    handling("b", 1.0, 1.0)
+    handling("c", 1.0, 2.0)
+    handling("d", 2.0, 2.0)
+    assert checkers.in_flight_cap(told.history, ORDERS, cap=1).judgement is Judgement.PASS
+    handling("e", 3.0, 4.0)
+    handling("f", 3.5, 3.5)
+    assert checkers.in_flight_cap(told.history, ORDERS, cap=1).keys == ("e", "f")
+    assert checkers.in_flight_cap(told.history, ORDERS, cap=2).judgement is Judgement.PASS
+
+
 def test_exactly_once_effect():
     assert checkers.exactly_once_effect(["a", "b"]).judgement is Judgement.PASS
     assert "'a' 2 times" in checkers.exactly_once_effect(["a", "a"]).explanation
