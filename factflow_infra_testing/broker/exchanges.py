@@ -34,10 +34,22 @@ class Binding:
         return self.queue is queue and self.key == key and dict(self.arguments) == dict(arguments)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Forward:
+    """An exchange's wish for some of another one's messages."""
+
+    exchange: Exchange
+    key: str
+    arguments: Mapping[str, Any]
+
+    def same_as(self, exchange: Exchange, key: str, arguments: Mapping[str, Any]) -> bool:
+        return self.exchange is exchange and self.key == key and dict(self.arguments) == dict(arguments)
+
+
 class Exchange:
     """A named exchange. ``label`` is its name the way the user wrote it."""
 
-    __slots__ = ("auto_delete", "bindings", "durable", "kind", "label", "name")
+    __slots__ = ("auto_delete", "bindings", "durable", "forwards", "kind", "label", "name")
 
     def __init__(self, name: str, kind: ExchangeKind, *, label: str, durable: bool, auto_delete: bool) -> None:
         self.name = name
@@ -46,6 +58,7 @@ class Exchange:
         self.durable = durable
         self.auto_delete = auto_delete
         self.bindings: list[Binding] = []
+        self.forwards: list[Forward] = []
 
     def bind(self, queue: Queue, key: str = "", arguments: Mapping[str, Any] = _NO_ARGUMENTS) -> None:
         """Bind ``queue``; binding it again the same way changes nothing."""
@@ -59,8 +72,47 @@ class Exchange:
         """Remove every binding of a queue that is gone."""
         self.bindings = [binding for binding in self.bindings if binding.queue is not queue]
 
+    def forward(self, exchange: Exchange, key: str = "", arguments: Mapping[str, Any] = _NO_ARGUMENTS) -> None:
+        """Have ``exchange`` get what is routed to it from here; asking again the same way changes nothing."""
+        if not any(one.same_as(exchange, key, arguments) for one in self.forwards):
+            self.forwards.append(Forward(exchange, key, arguments))
+
+    def unforward(self, exchange: Exchange, key: str = "", arguments: Mapping[str, Any] = _NO_ARGUMENTS) -> None:
+        self.forwards = [one for one in self.forwards if not one.same_as(exchange, key, arguments)]
+
+    @property
+    def used(self) -> bool:
+        """Whether anything is bound to it."""
+        return bool(self.bindings or self.forwards)
+
     def route(self, key: str, headers: Mapping[str, Any] | None) -> list[Queue]:
         """The queues that get a message, each once, in the order of their first binding."""
+        if not self.forwards:
+            return self._own_route(key, headers)
+        found: dict[Queue, None] = {}
+        seen: dict[Exchange, None] = {self: None}
+        waiting: list[Exchange] = [self]
+        while waiting:
+            exchange = waiting.pop(0)
+            found.update(dict.fromkeys(exchange._own_route(key, headers)))  # noqa: SLF001 - of this class
+            for one in exchange.forwards:
+                if one.exchange not in seen and exchange._matches(one.key, one.arguments, key, headers):  # noqa: SLF001
+                    seen[one.exchange] = None
+                    waiting.append(one.exchange)
+        return list(found)
+
+    def _matches(self, pattern: str, arguments: Mapping[str, Any], key: str, headers: Mapping[str, Any] | None) -> bool:
+        match self.kind:
+            case ExchangeKind.FANOUT:
+                return True
+            case ExchangeKind.DIRECT:
+                return pattern == key
+            case ExchangeKind.TOPIC:
+                return topic_matches(pattern.split("."), key.split("."))
+            case ExchangeKind.HEADERS:
+                return headers_match(arguments, headers or {})
+
+    def _own_route(self, key: str, headers: Mapping[str, Any] | None) -> list[Queue]:
         kind = self.kind
         if kind is ExchangeKind.FANOUT:
             found = [binding.queue for binding in self.bindings]

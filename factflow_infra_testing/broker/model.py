@@ -212,6 +212,13 @@ class Broker(Holdings):
         self._dispatch(queue)
         return consumer
 
+    def limit_session(self, session: Session, limit: int) -> None:
+        """Cap what all consumers of ``session`` hold together; 0 is no cap."""
+        session.limit = limit
+        for consumer in list(session.consumers):
+            self._wait_in_turn(consumer)
+            self._dispatch(consumer.queue)
+
     def cancel(self, consumer: Consumer) -> None:
         """It gets no more; what it holds stays ackable until its session closes. Idempotent."""
         if consumer.active:

@@ -113,10 +113,10 @@ class Topology:
         if queue.owner is not None:
             queue.owner.exclusive.pop(queue.name, None)
         for exchange in list(self.exchanges.values()):
-            had = bool(exchange.bindings)
+            had = exchange.used
             exchange.forget(queue)
-            if exchange.auto_delete and had and not exchange.bindings:
-                del self.exchanges[exchange.name]
+            if exchange.auto_delete and had and not exchange.used:
+                self.delete_exchange(exchange.name)
 
     def note_timed(self, queue: Queue) -> None:
         """From now on some message of ``queue`` may expire."""
@@ -155,7 +155,15 @@ class Topology:
         return exchange
 
     def delete_exchange(self, name: str) -> None:
-        self.exchanges.pop(name, None)
+        """Delete an exchange with all its bindings, if it is there; auto-delete ones that it leaves unused go with it."""
+        gone = self.exchanges.pop(name, None)
+        if gone is None:
+            return
+        for exchange in list(self.exchanges.values()):
+            had = len(exchange.forwards)
+            exchange.forwards = [one for one in exchange.forwards if one.exchange is not gone]
+            if exchange.auto_delete and had and not exchange.used:
+                self.delete_exchange(exchange.name)
 
     def bind(
         self,

@@ -47,6 +47,9 @@ INTERNALS = (
     Internal("asyncio.base_events", "BaseEventLoop._check_running", "run_forever is our own"),
     Internal("asyncio", "Future._loop", "a future asks its loop for its serial number"),
     Internal("asyncio", "Task._fut_waiter", "reports say what a task waits for"),
+    Internal(
+        "asyncio.events", "_set_running_loop", "what killed processes run while unwound asks for the running loop"
+    ),
     Internal("asyncio", "Task._log_destroy_pending", "tasks of killed processes end without a complaint"),
     Internal("threading", "_allocate_lock", "Condition and Event make their locks with it"),
     Internal("threading", "_PyRLock", "the re-entrant lock that is built on _allocate_lock"),
@@ -108,7 +111,35 @@ def _anyio_threads(module: Any) -> Callable[[], None]:
     return lambda: setattr(backend, "run_sync_in_worker_thread", original)
 
 
+def _aiormq_tasks(module: Any) -> Callable[[], None]:
+    """The wrapper of a task has the task's hash: a serial number in a run."""
+    wrapper = module.TaskWrapper
+    own = cast("dict[str, Any]", vars(wrapper))
+    original = own.get("__hash__")
+
+    def by_task(self: Any) -> int:
+        return hash(self.task)
+
+    wrapper.__hash__ = by_task
+
+    def undo() -> None:
+        if original is None:
+            del wrapper.__hash__
+        else:
+            wrapper.__hash__ = original
+
+    return undo
+
+
 PINS = (
+    Pin(
+        name="aiormq-tasks",
+        library="aiormq",
+        module="aiormq.abc",
+        checked=("7.2.4",),
+        why="FutureStore keeps its tasks in a set, and ends them in the order of their addresses",
+        apply=_aiormq_tasks,
+    ),
     Pin(
         name="anyio-threads",
         library="anyio",

@@ -78,7 +78,7 @@ class Process:
 
     # What the service uses.
 
-    def queue(self, profile: str = "rabbitmq", *, tier: str = "model", **options: object) -> QueueProtocol:
+    def queue(self, profile: str = "rabbitmq", *, tier: str | None = None, **options: object) -> QueueProtocol:
         """A queue provider on the simulated broker of ``profile``; it belongs to this process, and dies with it."""
         return self._sim.provide_queue(profile, tier=tier, process=self, options=options)
 

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import sys
 import warnings
+from asyncio import events
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass
@@ -179,7 +180,7 @@ def _dispose(loop: DeterministicLoop) -> None:
                 closed: dict[Any, None] = {}
                 while remains:  # unwinding may make tasks anew: a `finally` that starts one
                     for task in remains:
-                        _close(task)
+                        _close(task, loop)
                         closed[task] = None
                     remains = [task for task in loop.pending_tasks() if task not in closed]
                     if len(closed) > MAX_UNWOUND:
@@ -193,12 +194,17 @@ def _dispose(loop: DeterministicLoop) -> None:
             loop.close()
 
 
-def _close(task: Any) -> None:
+def _close(task: Any, loop: DeterministicLoop) -> None:
     task._log_destroy_pending = False  # noqa: SLF001 - see pins.INTERNALS
     context = Context()
     context.run(OWNER.set, getattr(task, "owner", None))
-    with suppress(BaseException):  # the process is dead: what it raises now does not exist
-        context.run(task.get_coro().close)
+    # What asks for "the loop" while it is unwound must not get a new, real one.
+    events._set_running_loop(loop)  # noqa: SLF001 - see pins.INTERNALS
+    try:
+        with suppress(BaseException):  # the process is dead: what it raises now does not exist
+            context.run(task.get_coro().close)
+    finally:
+        events._set_running_loop(None)  # noqa: SLF001 - see pins.INTERNALS
 
 
 @contextmanager

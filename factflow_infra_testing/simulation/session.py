@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from factflow_infra_testing.storage.s3 import SimulatedS3
 
 RUNS_BETWEEN_COLLECTIONS = 16
+_CLIENTS = ("aiormq", "aio_pika")
 
 
 class SimulationSession:
@@ -102,6 +103,12 @@ class SimulationSession:
         return self._s3.provider()
 
     @contextmanager
+    def importing(self) -> Generator[None, None, None]:
+        """Around an import in the middle of a run: the library lies on the real disk, and starts outside the run's time."""
+        with outside(), self._real_disk():
+            yield
+
+    @contextmanager
     def _real_disk(self) -> Generator[None, None, None]:
         """Take the simulated disk away for a moment: libraries that are imported inside lie on the real one."""
         if not self._files_active or self._files is None:
@@ -135,14 +142,24 @@ class _Handler(logging.Handler):
 def _captured_log(take: Callable[[logging.LogRecord], None]) -> Generator[None, None, None]:
     """What the providers log belongs to a run's history, not to the terminal, a thousand runs at a time."""
     logger = logging.getLogger("factflow_infra")
-    handler, propagate = _Handler(take), logger.propagate
+    handler = _Handler(take)
+    # What client libraries say about lost connections names addresses in memory, and would differ from run to run.
+    clients = [logging.getLogger(name) for name in _CLIENTS]
+    nothing = logging.NullHandler()
+    before = [(one, one.propagate) for one in (logger, *clients)]
     logger.addHandler(handler)
-    logger.propagate = False
+    for one in clients:
+        one.addHandler(nothing)
+    for one, _ in before:
+        one.propagate = False
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.propagate = propagate
+        for one in clients:
+            one.removeHandler(nothing)
+        for one, propagate in before:
+            one.propagate = propagate
 
 
 @contextmanager

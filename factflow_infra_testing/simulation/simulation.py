@@ -27,6 +27,7 @@ from factflow_infra_testing.simulation.processes import (
 )
 from factflow_infra_testing.simulation.runner import VIRTUAL_BUDGET, run
 from factflow_infra_testing.simulation.session import SimulationSession  # noqa: TC001 - part of this module's API
+from factflow_infra_testing.wire.tier import WireTier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -82,6 +83,7 @@ class Simulation:
         self.loop = loop
         self.history = History()
         self.check = Checks(self)
+        self.tier = "model"
         self.drained_at: int | None = None
         """How many operations there were when the run was last drained."""
         self.context: Context = copy_context()
@@ -89,6 +91,7 @@ class Simulation:
         self._session = session
         self._laboratory = Laboratory(self)
         self._brokers: dict[str, SimulatedBroker] = {}
+        self._wire = WireTier(session)
         self._processes: dict[str, Process] = {}
         self._events: list[BrokerEvent] = []
         self._keys: set[str] = set()
@@ -126,9 +129,11 @@ class Simulation:
         return process
 
     def queue(
-        self, profile: str = "rabbitmq", *, tier: str = "model", exposed: bool = False, **options: object
+        self, profile: str = "rabbitmq", *, tier: str | None = None, exposed: bool = False, **options: object
     ) -> QueueProtocol:
-        """The test's own queue provider, outside the faults unless ``exposed``."""
+        """The test's own queue provider, outside the faults unless ``exposed``. ``tier``: ``"model"``, the production engine
+        on the simulated broker, or ``"wire"``, the production provider and its client library; ``sim.tier`` unless given.
+        """
         return self.provide_queue(profile, tier=tier, process=None, options=options, exposed=exposed)
 
     def storage(self, kind: str = "filesystem", *, host: str = "localhost") -> StorageProtocol:
@@ -148,6 +153,10 @@ class Simulation:
             broker = self._brokers[row.name] = SimulatedBroker(row, self._decisions)
             broker.observe(self._observe)
         return broker
+
+    def uri(self, profile: str = "rabbitmq") -> str:
+        """Where any AMQP client in the simulation reaches the broker of ``profile``: processes meet the faults there."""
+        return self._wire.uri(self.broker(profile))
 
     def _observe(self, event: BrokerEvent) -> None:
         if self.history.closed:
@@ -281,16 +290,26 @@ class Simulation:
     # -- what processes ask -------------------------------------------------------------------------------------------------
 
     def provide_queue(
-        self, profile: str, *, tier: str, process: Process | None, options: Mapping[str, Any], exposed: bool = True
+        self,
+        profile: str,
+        *,
+        tier: str | None,
+        process: Process | None,
+        options: Mapping[str, Any],
+        exposed: bool = True,
     ) -> QueueProtocol:
         """A queue provider for ``process``, or for the test itself."""
-        if tier != "model":
-            raise SettingsError(f"there is no tier {tier!r}; this version has: 'model'")
-        from factflow_infra_testing.broker.provider import SimulatedQueueProvider
+        tier, broker = tier or self.tier, self.broker(profile)
+        if tier == "wire":
+            host = "localhost" if process is None else process.host
+            provider = self._wire.queue(broker, host=host, exposed=process is None and exposed, options=options)
+        elif tier == "model":
+            from factflow_infra_testing.broker.provider import SimulatedQueueProvider
 
-        broker = self.broker(profile)
-        client = self._laboratory.name if process is None else process.client
-        provider = SimulatedQueueProvider(broker, client=client, exposed=process is not None or exposed, **options)
+            client = self._laboratory.name if process is None else process.client
+            provider = SimulatedQueueProvider(broker, client=client, exposed=process is not None or exposed, **options)
+        else:
+            raise SettingsError(f"there is no tier {tier!r}; this version has: 'model', 'wire'")
         return RecordedQueue(provider, process or self._laboratory, self.canonical)
 
     def provide_storage(self, kind: str, *, process: Process | None, host: str | None = None) -> StorageProtocol:

@@ -32,10 +32,11 @@ class Case:
     mended: Callable[..., Any]
     scenario: Callable[..., Any]
 
-    def search(self, service: Callable[..., Any], *, examples: int, seed: int = 0) -> SearchResult:
+    def search(self, service: Callable[..., Any], *, examples: int, seed: int = 0, tier: str = "model") -> SearchResult:
         """Look for a failure of ``service`` under every fault there is."""
 
         async def scenario(sim: Any) -> None:
+            sim.tier = tier
             await self.scenario(sim, service)
 
         return search(scenario, faults=Faults.all(), max_examples=examples, seed=seed)

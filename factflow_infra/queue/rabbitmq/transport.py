@@ -40,7 +40,10 @@ class _Live:
         self.to_topics = Publisher(session)
         self.routes: dict[tuple[Address, int], Route] = {}
         self.routing: Shared[tuple[Address, int], Route] = Shared()
-        self.consumers: set[RabbitMqConsumer] = set()
+        self.consumers: dict[RabbitMqConsumer, None] = {}
+
+    def forget_consumer(self, consumer: RabbitMqConsumer) -> None:
+        self.consumers.pop(consumer, None)
 
 
 class RabbitMqTransport:
@@ -132,9 +135,9 @@ class RabbitMqTransport:
             counted=live.topology.counts_deliveries(queue),
             on_delivery=on_delivery,
             on_cancelled=on_cancelled,
-            on_closed=live.consumers.discard,
+            on_closed=live.forget_consumer,
         )
-        live.consumers.add(consumer)
+        live.consumers[consumer] = None
         return consumer
 
     def _connected(self) -> _Live:
