@@ -1,0 +1,132 @@
+"""Runs that use everything a service can use, and their digests. Run as a script it prints them, as JSON, by name.
+
+``python determinism_runs.py [everything|set|counter]``: the last two have a defect planted, which must show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+import uuid
+from collections import Counter
+from datetime import UTC, datetime
+from itertools import count, product
+
+from factflow_infra.protocols import ErrorHandling, MessageStatus, QueueMessage
+from factflow_infra_testing.broker.faults import BROKER_FAULTS
+from factflow_infra_testing.search.decisions import SwarmDecisions
+from factflow_infra_testing.search.faults import Faults, known_kinds
+from factflow_infra_testing.search.run import RunOptions
+from factflow_infra_testing.simulation.simulation import SimulationSession, execute
+
+SEEDS = (0, 1)
+GROUPS = 4
+PROFILES = ("rabbitmq-quorum", "rabbitmq-classic")
+HANDLING = ErrorHandling(max_retries=2, retry_delay_seconds=1.0)
+_numbers = count()
+
+
+def everything(profile):
+    """Handlers, batches and a topic, files and objects, retries and dead letters, ids, clocks and random numbers."""
+
+    async def worker(process):
+        queue, files, objects = process.queue(profile), process.storage("filesystem"), process.storage("s3")
+
+        async def handle(message):
+            await asyncio.sleep(random.random() / 10)
+            if message.message_id == "bad":
+                return MessageStatus.RETRY
+            note = {"life": process.lives, "at": datetime.now(UTC).isoformat(), "posix": time.time()}
+            await asyncio.gather(
+                files.write(f"files/{message.message_id}", message.body, note),
+                objects.write(f"objects/{message.message_id}", message.body, note),
+            )
+            await queue.publish("/topic/news", QueueMessage(message.body, headers={"id": uuid.uuid4().hex}))
+            return None
+
+        await queue.subscribe("orders", handle, concurrency=2, error_handling=HANDLING)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await queue.stop(timeout=2)
+
+    async def batcher(process):
+        queue = process.queue(profile)
+        async with await queue.subscribe_batch(
+            "/topic/news", max_messages=2, max_wait=0.5, subscription="batcher", error_handling=HANDLING
+        ) as batches:
+            async for batch in batches:
+                await asyncio.sleep(0.01)
+                await batches.ack(batch)
+
+    async def scenario(sim):
+        sim.start(batcher, name="batcher", host="other")
+        await sim.sleep(1)
+        sim.start(worker, name="worker")
+        sim.start(worker, name="twin")
+        queue = sim.queue(profile)
+        for name in ("a", "b", "bad", "c"):
+            await queue.publish("orders", QueueMessage(name.encode(), message_id=name))
+            await sim.sleep(0.2)
+        await queue.publish("orders", QueueMessage(b"late"), delay=3)
+        await sim.drain()
+        for kind in ("filesystem", "s3"):
+            assert len([key async for key in sim.storage(kind).list()]) == 4
+
+    return scenario
+
+
+def set_order(profile):
+    """Planted: the order of a set of texts is another one in each process."""
+
+    async def scenario(sim):
+        for name in {"a", "b", "c", "d", "e", "f", "g", "h"}:  # noqa: PLC0208 - the defect
+            await sim.queue(profile).publish("orders", QueueMessage(b"", message_id=name))
+
+    return scenario
+
+
+def process_counter(profile):
+    """Planted: a number that counts on from run to run."""
+
+    async def scenario(sim):
+        await sim.queue(profile).publish("orders", QueueMessage(b"", message_id=str(next(_numbers))))
+
+    return scenario
+
+
+SCENARIOS = {"everything": everything, "set": set_order, "counter": process_counter}
+
+
+def fault_rates():
+    """Every kind of fault, in groups that leave each other room; a broker is asked seldom, a process at every step."""
+    kinds = tuple(known_kinds().values())
+    rates = {kind.kind: 0.25 if kind.kind in BROKER_FAULTS else kind.rate for kind in kinds}
+    return [{kind.kind: rates[kind.kind] for kind in kinds[start::GROUPS]} for start in range(GROUPS)]
+
+
+def digests(name="everything", seeds=SEEDS):
+    """By profile, seed and group of faults the digest of a run, and how often each kind of fault fired in all of them."""
+    found, fired = {}, Counter()
+    with SimulationSession() as session:
+        for seed, profile, (group, rates) in product(seeds, PROFILES, enumerate(fault_rates())):
+            record = execute(
+                SCENARIOS[name](profile),
+                decisions=SwarmDecisions(seed, rates),
+                seed=seed,
+                faults=Faults.all(),
+                session=session,
+                options=RunOptions(digest=True),
+            )
+            if record.failure is not None:
+                raise record.failure
+            found[f"seed {seed} {profile} faults {group}"] = record.digest
+            fired.update(record.fired)
+    return found, fired
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(digests(*sys.argv[1:], seeds=SEEDS[:1])[0]))
