@@ -24,8 +24,8 @@ class QueueProviderFactory:
             "amqps": _rabbitmq,
             "pulsar": _unavailable("PulsarQueueProvider"),
             "pulsar+ssl": _unavailable("PulsarQueueProvider"),
-            "stomp": _artemis,
-            "stomp+ssl": _artemis,
+            "stomp": _unavailable("ArtemisQueueProvider"),
+            "stomp+ssl": _unavailable("ArtemisQueueProvider"),
         }
 
     @property
@@ -73,16 +73,10 @@ def _rabbitmq(settings: QueueSettings) -> QueueProtocol:
     return RabbitMqQueueProvider(settings)
 
 
-def _artemis(settings: QueueSettings) -> QueueProtocol:
-    from factflow_infra.queue.artemis import ArtemisQueueProvider
-
-    return ArtemisQueueProvider(settings)
-
-
 def _unavailable(provider: str) -> QueueProviderBuilder:
     def build(settings: QueueSettings) -> QueueProtocol:
         raise ProviderUnavailableError(
-            f"{settings.scheme!r} needs {provider}, which this version does not have yet; amqp://, amqps://, stomp:// and stomp+ssl:// work"
+            f"{settings.scheme!r} needs {provider}, which this version does not have yet; amqp:// and amqps:// work"
         )
 
     return build
