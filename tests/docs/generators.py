@@ -45,7 +45,7 @@ def faults() -> str:
     """Every kind of fault, mildest first, as the registry has it."""
     lines = [_row("kind", "choices", "what happens", "usual rate"), "|---|---|---|---|"]
     for kind in known_kinds().values():
-        choices = ", ".join(f"{n} {name}" for n, name in enumerate(kind.choices, 1)) or "1"
+        choices = "; ".join(f"{n}: {name}" for n, name in enumerate(kind.choices, 1)) or "1"
         lines.append(_row(f"`{kind.kind}`", choices, kind.meaning, f"{kind.rate:g}"))
     return "\n".join(lines)
 
