@@ -10,6 +10,7 @@ import os
 import queue
 import random
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -210,6 +211,15 @@ def _time_uuid(original: Callable[[], tuple[bytes, Any]] | None) -> Callable[[],
     return generate
 
 
+def _default_tempdir(original: Callable[..., str]) -> Callable[..., str]:
+    def find(*args: Any) -> str:
+        # Whether the process has looked for its folder before is not to be seen in a run: looking makes up names.
+        with outside():
+            return original(*args)
+
+    return find
+
+
 def patches() -> Iterator[Patch]:
     """Everything that tells the time or makes something up."""
     yield _clock_patch("time", lambda clock: clock.wall())
@@ -230,6 +240,7 @@ def patches() -> Iterator[Patch]:
     yield Patch(random, "seed", _module_seed)
     yield Patch(uuid, "getnode", _getnode)
     yield Patch(uuid, "_generate_time_safe", _time_uuid)
+    yield Patch(tempfile, "_get_default_tempdir", _default_tempdir)
 
 
 __all__ = ["NODE", "World", "activate", "active_world", "enter", "keep_random_state", "outside", "patches"]

@@ -61,6 +61,7 @@ INTERNALS = (
     Internal("uuid", "_last_timestamp", "uuid1 counts for the whole process"),
     Internal("uuid", "_last_timestamp_v7", "uuid7 counts for the whole process", since=(3, 14)),
     Internal("tempfile", "_name_sequence", "names of temporary files come from one generator for the whole process"),
+    Internal("tempfile", "_get_default_tempdir", "finding the folder for temporary files makes up names, once a process"),
 )
 
 

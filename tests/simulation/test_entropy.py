@@ -125,6 +125,12 @@ def test_the_same_seed_makes_up_the_same():
     assert [one == two for one, two in zip(first, other, strict=True)].count(True) == 1  # Random(5)
 
 
+def test_names_of_files_do_not_tell_whether_the_folder_for_them_was_known(monkeypatch):
+    first = inside(tempfile.mktemp, seed=3)
+    monkeypatch.setattr(tempfile, "tempdir", None)  # as in a fresh process, or after a simulated disk
+    assert inside(tempfile.mktemp, seed=3) == first
+
+
 def test_a_new_seed_within_a_run_is_reproducible():
     def reseed():
         random.seed()
