@@ -54,5 +54,6 @@ def test_every_setting_has_a_note(monkeypatch):
         generators.queue_settings()
 
 
-def test_the_guide_names_every_mistake_of_the_corpus():
+def test_the_guide_and_the_measurements_name_every_mistake_of_the_corpus():
     assert [name for name in NAMES if f"{name}.py" not in BY_NAME["testing.md"].read_text("utf-8")] == []
+    assert [name for name in NAMES if f"| {name} |" not in BY_NAME["measurements.md"].read_text("utf-8")] == []
