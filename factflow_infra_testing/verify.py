@@ -13,6 +13,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from factflow_infra_testing.errors import KitError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -60,7 +62,10 @@ class Comparison:
 
 
 def verify(*, repeats: int = 5, processes: int = 20, tell: Callable[[str], None] = lambda _: None) -> Comparison:
-    """Compare ``repeats`` rounds in this process and ``processes`` fresh ones with hash seeds of their own."""
+    """Compare ``repeats`` rounds in this process and ``processes`` fresh ones with hash seeds of their own.
+
+    Raises ``KitError`` where a fresh process fails.
+    """
     reference = digests()
     different: set[str] = set()
 
@@ -74,8 +79,10 @@ def verify(*, repeats: int = 5, processes: int = 20, tell: Callable[[str], None]
     for number in range(1, processes + 1):
         environment = {**os.environ, "PYTHONHASHSEED": str(number)}
         command = [sys.executable, "-m", "factflow_infra_testing.verify"]
-        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout  # noqa: S603
-        compare(f"fresh process with PYTHONHASHSEED={number}", json.loads(output))
+        child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+        if child.returncode:
+            raise KitError(f"a fresh process with PYTHONHASHSEED={number} failed:\n{child.stderr}")
+        compare(f"fresh process with PYTHONHASHSEED={number}", json.loads(child.stdout))
     return Comparison(len(reference), repeats, processes, tuple(sorted(different)))
 
 
