@@ -61,7 +61,9 @@ INTERNALS = (
     Internal("uuid", "_last_timestamp", "uuid1 counts for the whole process"),
     Internal("uuid", "_last_timestamp_v7", "uuid7 counts for the whole process", since=(3, 14)),
     Internal("tempfile", "_name_sequence", "names of temporary files come from one generator for the whole process"),
-    Internal("tempfile", "_get_default_tempdir", "finding the folder for temporary files makes up names, once a process"),
+    Internal(
+        "tempfile", "_get_default_tempdir", "finding the folder for temporary files makes up names, once a process"
+    ),
 )
 
 
@@ -132,7 +134,30 @@ def _aiormq_tasks(module: Any) -> Callable[[], None]:
     return undo
 
 
+def _aio_pika_farewell(module: Any) -> Callable[[], None]:
+    """A connection of a run that is collected says no goodbye."""
+    from factflow_infra_testing.simulation.loop import DeterministicLoop
+
+    connection = module.Connection
+    original = connection.__del__
+
+    def farewell(self: Any) -> None:
+        if not isinstance(getattr(self, "loop", None), DeterministicLoop):
+            original(self)
+
+    connection.__del__ = farewell
+    return lambda: setattr(connection, "__del__", original)
+
+
 PINS = (
+    Pin(
+        name="aio-pika-farewell",
+        library="aio_pika",
+        module="aio_pika.connection",
+        checked=("10.2.1",),
+        why="a connection that is collected unclosed starts a task: when is up to the collector, and on which loop to chance",
+        apply=_aio_pika_farewell,
+    ),
     Pin(
         name="aiormq-tasks",
         library="aiormq",

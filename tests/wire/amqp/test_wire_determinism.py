@@ -1,0 +1,70 @@
+"""Runs on the wire, under every fault, are the same each time: in one process, and in fresh ones with other hash seeds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import aio_pika
+import pytest
+import wire_runs
+from aiormq.abc import TaskWrapper
+
+from factflow_infra_testing.simulation import pins
+from factflow_infra_testing.simulation.loop import DeterministicLoop
+from factflow_infra_testing.simulation.patches import session
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_same_five_times_in_one_process():
+    first = wire_runs.digests(seeds=(0, 1))
+    assert all(" None " in found for found in first.values()), first
+    assert len(set(first.values())) == len(first)
+    for _ in range(4):
+        assert wire_runs.digests(seeds=(0, 1)) == first
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_the_same_in_a_fresh_process(hash_seed):
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(Path(wire_runs.__file__))]
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert json.loads(output) == wire_runs.digests()
+
+
+def test_tasks_of_the_client_are_ordered_by_their_serial_numbers():
+    loop = DeterministicLoop()
+    coroutine = wire_runs.process_end(None)
+    try:
+        task = loop.create_task(coroutine)
+        with session():
+            assert hash(TaskWrapper(task)) == hash(task)
+        wrapper = TaskWrapper(task)
+        assert hash(wrapper) == object.__hash__(wrapper), "the client no longer needs this pin"
+    finally:
+        task._log_destroy_pending = False
+        coroutine.close()
+        loop.close()
+
+
+def test_a_collected_connection_says_no_goodbye():
+    loop = DeterministicLoop()
+    try:
+        closed = []
+        connection = aio_pika.Connection("amqp://somewhere/", loop=loop)
+        connection.close = lambda: closed.append(1)
+        with session():
+            aio_pika.Connection.__del__(connection)
+        assert not closed
+        with pytest.raises(TypeError):  # what stands in for close gives nothing to await
+            aio_pika.Connection.__del__(connection)
+        assert closed, "the client no longer needs this pin"
+        connection._closed.cancel()
+    finally:
+        loop.close()
+
+
+def test_pins_name_installed_libraries():
+    assert {"aiormq-tasks", "aio-pika-farewell"} <= {pin.name for pin in pins.PINS if pins.installed(pin)}
