@@ -21,9 +21,10 @@ import importlib
 import os
 import sys
 import sysconfig
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from factflow_infra_testing.simulation.patches import session
 from factflow_infra_testing.storage.disk import DiskFcntl, DiskOs
 
 if TYPE_CHECKING:
@@ -83,19 +84,23 @@ class SimulatedFilesystem:
     def __enter__(self) -> Self:
         if self._patcher is not None:
             raise RuntimeError("this SimulatedFilesystem is entered already")
-        self._bound = [_Bound(sys.modules[name]) for name in _BINDING if name in sys.modules]
-        self._patcher = _own_patcher()
-        _leave_alone(self._patcher)
-        self._patcher.setUp()
-        self._patcher.stop_patching()
-        self._modules = len(sys.modules)
-        self._disk = DiskOs(self._patcher.fs)
-        self.reset()
+        with ExitStack() as stack:
+            stack.enter_context(session())  # what it imports lies on the real disk
+            self._bound = [_Bound(sys.modules[name]) for name in _BINDING if name in sys.modules]
+            self._patcher = _own_patcher()
+            _leave_alone(self._patcher)
+            self._patcher.setUp()
+            self._patcher.stop_patching()
+            self._modules = len(sys.modules)
+            self._disk = DiskOs(self._patcher.fs)
+            self.reset()
+            self._session = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         patcher, self._patcher, self._disk = self._patcher, None, None
-        patcher.tearDown()
+        with self._session:
+            patcher.tearDown()
 
     def reset(self) -> None:
         """An empty disk with only the root folder, and nothing open."""
