@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -53,3 +54,36 @@ def own_rabbitmq_server(tmp_path: Path) -> Iterator[object]:
     server = servers.RabbitMq(tmp_path / "rabbitmq")
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def artemis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """A running Artemis, for those who leave it running. Queues of other tests are in it: use unique names."""
+    servers = _servers("artemis")
+    _need(servers.missing())
+    server = servers.Artemis(tmp_path_factory.mktemp("artemis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_artemis_server(tmp_path: Path) -> Iterator[object]:
+    """An Artemis of the test's own, not started yet, to be configured, stopped, killed and frozen at will."""
+    servers = _servers("artemis")
+    _need(servers.missing())
+    server = servers.Artemis(tmp_path / "artemis")
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def stomp() -> Iterator[Any]:
+    """``stomp(server, **headers)`` is a bare STOMP connection to a running ``server``, closed after the test."""
+    client = _servers("stomp").Stomp
+    with contextlib.ExitStack() as stack:
+
+        def connect(server: Any, **headers: str) -> Any:
+            return stack.enter_context(contextlib.closing(client(server.port, server.user, server.password, **headers)))
+
+        yield connect

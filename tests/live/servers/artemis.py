@@ -139,9 +139,16 @@ class Artemis:
         self.folder = self.folder.resolve()
         self._process: subprocess.Popen[bytes] | None = None
 
+    user = USER
+    password = PASSWORD
+
+    @property
+    def quoted_password(self) -> str:
+        return quote(PASSWORD, safe="")
+
     @property
     def uri(self) -> str:
-        return f"stomp://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}"
+        return f"stomp://{USER}:{self.quoted_password}@127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
