@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from factflow_infra_testing.wire.amqp.command import serve
+
 if TYPE_CHECKING:
     from factflow_infra_testing.demo.service import InvoiceWorker
     from factflow_infra_testing.search.run import Scenario
@@ -155,6 +157,9 @@ def verify_determinism(
         f"{result.runs} runs, each {result.repeats} times in one process and in {result.processes} fresh processes: "
         "the same every time."
     )
+
+
+app.command("serve")(serve)
 
 
 def main() -> None:

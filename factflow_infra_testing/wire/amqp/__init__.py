@@ -1,6 +1,20 @@
 """AMQP 0-9-1 over the simulated broker: RabbitMQ's clients connect to it unchanged, in a simulation or on real sockets."""
 
-from factflow_infra_testing.wire.amqp.frontend import EXPOSED_PORT, PORT, AmqpFrontEnd
-from factflow_infra_testing.wire.amqp.serving import AmqpServer, serve
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from factflow_infra_testing.wire.amqp.frontend import EXPOSED_PORT, PORT, AmqpFrontEnd
+    from factflow_infra_testing.wire.amqp.serving import AmqpServer, serve
 
 __all__ = ["EXPOSED_PORT", "PORT", "AmqpFrontEnd", "AmqpServer", "serve"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loaded on first use: pamqp comes with it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from factflow_infra_testing.wire.amqp import frontend, serving
+
+    return getattr(serving if name in ("AmqpServer", "serve") else frontend, name)

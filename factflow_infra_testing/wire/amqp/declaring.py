@@ -22,6 +22,7 @@ from factflow_infra_testing.wire.amqp.errors import (
     CODES,
     COMMAND_INVALID,
     NOT_FOUND,
+    NOT_IMPLEMENTED,
     PRECONDITION_FAILED,
     RESOURCE_LOCKED,
     ChannelError,
@@ -281,6 +282,13 @@ def queue_delete(channel: Channel, method: Any) -> Frame:
     if queue is None:
         return QueueMethods.DeleteOk(message_count=0)
     check_access(channel, queue)
+    for asked, flag in ((method.if_unused, "if-unused"), (method.if_empty, "if-empty")):
+        if asked and queue.type.name == QUORUM:
+            raise ConnectionFailedError(
+                NOT_IMPLEMENTED,
+                f"cannot delete queue '{name}' in vhost '{VHOST}'. queue.delete operations with {flag} flag set are not "
+                "supported by quorum queues",
+            )
     if method.if_unused and queue.consumers:
         raise ChannelError(PRECONDITION_FAILED, f"queue '{name}' in vhost '{VHOST}' in use")
     if method.if_empty and len(queue):

@@ -1,0 +1,178 @@
+"""Requests to an AMQP broker, one by one, and what it answered: run on the simulated broker and on the real one."""
+
+import asyncio
+
+import aiormq
+from pamqp import commands as spec
+
+QUORUM = {"x-queue-type": "quorum"}
+TTL = {**QUORUM, "x-message-ttl": 100_000}
+
+
+def declare(name, *, durable=True, arguments=None, **options):
+    return lambda channel: channel.queue_declare(name, durable=durable, arguments=arguments, **options)
+
+
+def exchange(name, kind="topic", **options):
+    return lambda channel: channel.exchange_declare(name, exchange_type=kind, **options)
+
+
+def rpc(*frames):
+    async def call(channel):
+        answer = None
+        for frame in frames:
+            answer = await channel.rpc(frame)
+        return answer
+
+    return call
+
+
+def settle(*frames):
+    async def call(channel):
+        for frame in frames:
+            await channel.rpc(frame)  # not answered
+        return await channel.basic_qos(prefetch_count=1)
+
+    return call
+
+
+def publish(key="pc", exchange="", **properties):
+    return lambda channel: channel.basic_publish(
+        b"x", exchange=exchange, routing_key=key, mandatory=True, properties=spec.Basic.Properties(**properties)
+    )
+
+
+def consume(queue="pc", tag="t", **options):
+    return spec.Basic.Consume(queue=queue, consumer_tag=tag, **options)
+
+
+async def acked_twice(channel):
+    await channel.basic_publish(b"x", routing_key="pc")
+    tag = (await channel.basic_get("pc")).delivery.delivery_tag
+    return await settle(spec.Basic.Ack(tag), spec.Basic.Ack(tag))(channel)
+
+
+async def deleted_while_full(channel):
+    await channel.basic_publish(b"x", routing_key="pc")
+    return await channel.queue_delete("pc", if_empty=True)
+
+
+REQUESTS = {
+    "declare": declare("pq", arguments=TTL),
+    "declare again": declare("pq", arguments=TTL),
+    "otherwise durable": declare("pq", durable=False, arguments=TTL),
+    "otherwise auto-delete": declare("pq", auto_delete=True, arguments=TTL),
+    "otherwise exclusive": declare("pq", exclusive=True, arguments=TTL),
+    "another type": declare("pq", arguments={**TTL, "x-queue-type": "classic"}),
+    "no type": declare("pq", arguments={"x-message-ttl": 100_000}),
+    "another time": declare("pq", arguments={**TTL, "x-message-ttl": 5}),
+    "no time": declare("pq", arguments=QUORUM),
+    "one argument more": declare("pq", arguments={**TTL, "x-dead-letter-exchange": "e"}),
+    "classic": declare("pc"),
+    "classic by name": declare("pc", arguments={"x-queue-type": "classic"}),
+    "classic as quorum": declare("pc", arguments=QUORUM),
+    "time of text": declare("bad", arguments={"x-message-ttl": "x"}),
+    "negative time": declare("bad", arguments={"x-message-ttl": -1}),
+    "expires at once": declare("bad", arguments={"x-expires": 0}),
+    "key without exchange": declare("bad", arguments={"x-dead-letter-routing-key": "k"}),
+    "odd overflow": declare("bad", arguments={"x-overflow": "k"}),
+    "odd type": declare("bad", arguments={"x-queue-type": "k"}),
+    "number for a type": declare("bad", arguments={"x-queue-type": 1}),
+    "transient quorum": declare("bad", durable=False, arguments=QUORUM),
+    "exclusive quorum": declare("bad", exclusive=True, arguments=QUORUM),
+    "auto-delete quorum": declare("bad", auto_delete=True, arguments=QUORUM),
+    "limited classic": declare("bad", arguments={"x-delivery-limit": 3}),
+    "reserved name": declare("amq.foo"),
+    "passive, missing": declare("nope", passive=True),
+    "passive, otherwise": declare("pq", durable=False, passive=True),
+    "bind without a queue": lambda channel: channel.queue_bind("", "amq.fanout"),
+    "bind a missing queue": lambda channel: channel.queue_bind("nope", "amq.fanout"),
+    "bind to a missing exchange": lambda channel: channel.queue_bind("pc", "nope"),
+    "bind both missing": lambda channel: channel.queue_bind("nope", "nope"),
+    "bind to the default": lambda channel: channel.queue_bind("pc", ""),
+    "unbind a missing queue": lambda channel: channel.queue_unbind("nope", "amq.fanout"),
+    "unbind no binding": lambda channel: channel.queue_unbind("pc", "amq.fanout", "zz"),
+    "unbind from a missing exchange": lambda channel: channel.queue_unbind("pc", "nope", "zz"),
+    "unbind from the default": lambda channel: channel.queue_unbind("pc", "", "zz"),
+    "purge missing": lambda channel: channel.queue_purge("nope"),
+    "delete missing": lambda channel: channel.queue_delete("nope"),
+    "exchange": exchange("xx"),
+    "default exchange": exchange("", "direct"),
+    "reserved exchange": exchange("amq.foo", "direct"),
+    "system exchange, otherwise": exchange("amq.direct", "direct", durable=False),
+    "system exchange": exchange("amq.direct", "direct", durable=True),
+    "odd kind": exchange("foo", "nonsense"),
+    "exchange, passive, missing": exchange("nope", passive=True),
+    "exchange of another kind": exchange("xx", "fanout"),
+    "exchange, otherwise durable": exchange("xx", durable=True),
+    "exchange, otherwise auto-delete": exchange("xx", auto_delete=True),
+    "exchange, otherwise internal": exchange("xx", internal=True),
+    "exchange with an argument": exchange("xx", arguments={"alternate-exchange": "a"}),
+    "delete the default": lambda channel: channel.exchange_delete(""),
+    "delete a system exchange": lambda channel: channel.exchange_delete("amq.direct"),
+    "exchange from a missing one": lambda channel: channel.exchange_bind("xx", "nope"),
+    "missing exchange from one": lambda channel: channel.exchange_bind("nope", "xx"),
+    "exchange from the default": lambda channel: channel.exchange_bind("xx", ""),
+    "bind to the exchange": lambda channel: channel.queue_bind("pc", "xx", "k"),
+    "delete a used exchange": lambda channel: channel.exchange_delete("xx", if_unused=True),
+    "get from a missing queue": lambda channel: channel.basic_get("nope"),
+    "consume a missing queue": rpc(consume("nope")),
+    "consume without a queue": rpc(consume("")),
+    "one tag twice": rpc(consume(), consume()),
+    "two exclusive": rpc(consume(exclusive=True), consume(tag="u")),
+    "exclusive beside another": rpc(consume(), consume(tag="u", exclusive=True)),
+    "delete a queue in use": rpc(consume("pq"), spec.Queue.Delete(queue="pq", if_unused=True)),
+    "delete a classic queue in use": rpc(consume(), spec.Queue.Delete(queue="pc", if_unused=True)),
+    "delete a quorum queue if empty": lambda channel: channel.queue_delete("pq", if_empty=True),
+    "delete a full queue": deleted_while_full,
+    "cancel nothing": lambda channel: channel.basic_cancel("nope"),
+    "prefetch of bytes": rpc(spec.Basic.Qos(prefetch_size=10)),
+    "ack twice": acked_twice,
+    "ack nothing": settle(spec.Basic.Ack(7)),
+    "ack all of nothing": settle(spec.Basic.Ack(0, multiple=True)),
+    "ack tag 0": settle(spec.Basic.Ack(0)),
+    "nack several, none": settle(spec.Basic.Nack(7, multiple=True)),
+    "reject nothing": settle(spec.Basic.Reject(3)),
+    "publish to a missing exchange": publish(exchange="nope"),
+    "odd expiration": publish(expiration="abc"),
+    "another's name": publish(user_id="abc"),
+    "odd CC": publish(headers={"CC": "pc"}),
+    "stop the flow": rpc(spec.Channel.Flow(active=False)),
+    "flow on": rpc(spec.Channel.Flow(active=True)),
+    "recover": rpc(spec.Basic.Recover(requeue=True)),
+    "recover without requeue": rpc(spec.Basic.Recover(requeue=False)),
+    "open twice": rpc(spec.Channel.Open()),
+}
+
+
+async def answers(uri):
+    """What each request came to, in text, each on a channel of its own."""
+    found = {}
+    connection = await aiormq.connect(uri)
+    for name in ("pq", "pc", "bad"):
+        await (await connection.channel()).queue_delete(name)
+    await (await connection.channel()).exchange_delete("xx")
+    for name, call in REQUESTS.items():
+        if connection.is_closed:
+            connection = await aiormq.connect(uri)
+        channel = await connection.channel()
+        try:
+            async with asyncio.timeout(10):
+                answer = await call(channel)
+            fields = sorted((key, value) for key, value in answer if key != "consumer_tag")
+            found[name] = f"{answer.name} {fields}"
+        except aiormq.exceptions.AMQPError as error:
+            found[name] = f"{type(error).__name__}: {error}"
+        if not channel.is_closed and not connection.is_closed:
+            await channel.close()
+        await asyncio.sleep(0)
+    if not connection.is_closed:
+        await connection.close()
+    return found
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    sys.stdout.write(json.dumps(asyncio.run(answers(sys.argv[1])), indent=1))
