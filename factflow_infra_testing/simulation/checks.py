@@ -44,9 +44,10 @@ class Checks:
             checkers.no_loss(
                 self._sim.history,
                 target,
-                dead_lettered=self._sim.dead_letters(destination),
+                dead_lettered=self._sim.dead_letters(target),
                 held=self._sim.held(target),
                 live=self._sim.has_consumer(target),
+                recorded=not self._sim.unrecorded,
             ),
             target,
         )
@@ -82,7 +83,7 @@ class Checks:
                 self._sim.queue_events(),
                 target,
                 max_retries=max_retries,
-                dead_lettered=self._sim.dead_letters(destination),
+                dead_lettered=self._sim.dead_letters(target),
             ),
             target,
         )

@@ -84,6 +84,7 @@ class Simulation:
         self.history = History()
         self.check = Checks(self)
         self.tier = "model"
+        self.unrecorded = False
         self.drained_at: int | None = None
         """How many operations there were when the run was last drained."""
         self.context: Context = copy_context()
@@ -155,7 +156,11 @@ class Simulation:
         return broker
 
     def uri(self, profile: str = "rabbitmq") -> str:
-        """Where any AMQP client in the simulation reaches the broker of ``profile``: processes meet the faults there."""
+        """Where any AMQP client in the simulation reaches the broker of ``profile``: processes meet the faults there.
+
+        What such a client handles is not in the history: checks that need it say ``UNKNOWN`` from here on.
+        """
+        self.unrecorded = True
         return self._wire.uri(self.broker(profile))
 
     def _observe(self, event: BrokerEvent) -> None:
@@ -253,12 +258,15 @@ class Simulation:
         return self._events
 
     def dead_letters(self, destination: str) -> dict[str, str]:
-        """Ids of the messages that were dead-lettered from ``destination``, with the dead-letter queue each is in."""
+        """Ids of the messages that were dead-lettered from ``destination``, with the dead-letter queue each is in.
+
+        A topic: from all of its subscriptions; ``/topic/name#subscription``: from that one.
+        """
         source = self.canonical(destination)
         return {
             e.key: e.queue
             for e in self._events
-            if e.kind == ACCEPTED and e.source and self.canonical(e.source) == source
+            if e.kind == ACCEPTED and e.source and (e.source == source or e.source.startswith(f"{source}#"))
         }
 
     def held(self, target: str) -> set[str]:

@@ -70,6 +70,18 @@ def test_no_loss_tells_held_from_lost():
     )
 
 
+def test_no_loss_calls_nothing_lost_that_an_unrecorded_client_may_have_handled():
+    told = Told().did("publish", "a")
+    assert checkers.no_loss(told.history, ORDERS, dead_lettered=(), recorded=False).judgement is Judgement.UNKNOWN
+    assert (
+        checkers.no_loss(told.history, ORDERS, dead_lettered=(), held={"a"}, recorded=False).judgement is Judgement.FAIL
+    )
+
+
+def test_exactly_once_effect_takes_a_mapping_by_its_keys():
+    assert checkers.exactly_once_effect({"a": 7, "b": 0}, expected=["a", "b"]).judgement is Judgement.PASS
+
+
 def test_no_loss_without_a_confirmed_publish_cannot_tell():
     told = Told().did("publish", "a", INFO)
     assert checkers.no_loss(told.history, ORDERS, dead_lettered=()).judgement is Judgement.UNKNOWN
