@@ -48,7 +48,7 @@ class Item:
 class Session:
     """One consumer's life. ``taking``: its deliveries are taken in; ``alive``: what it delivered can be settled."""
 
-    __slots__ = ("_arrived", "_intake", "alive", "consumer", "ended", "held", "taking")
+    __slots__ = ("_arrived", "_intake", "alive", "consumer", "early", "ended", "held", "taking")
 
     def __init__(self, intake: Intake, ended: asyncio.Future[None]) -> None:
         self._intake = intake
@@ -60,6 +60,9 @@ class Session:
         self.held = 0
         """Deliveries that were taken in and are neither settled nor given back."""
         self.consumer: Consumer | None = None
+        """``None`` until the broker's answer has come, which deliveries may overtake."""
+        self.early: list[Item] = []
+        """What is to go back to the broker once there is a consumer that can be cancelled first."""
 
     def deliver(self, delivery: Delivery) -> None:
         if self.taking:
@@ -68,7 +71,11 @@ class Session:
         elif self.alive:
             # It was on its way when the consumer was cancelled.
             self.held += 1
-            self._intake.give_back([Item(delivery, self)])
+            item = Item(delivery, self)
+            if self.consumer is None:
+                self.early.append(item)
+            else:
+                self._intake.give_back([item])
 
     def cancelled(self, error: Exception | None) -> None:
         """The broker ended the consumer."""
@@ -161,8 +168,9 @@ class Intake:
         if not session.alive:
             await session.consumer.close()
             raise QueueConnectionError(f"the consumer of {self.address.destination.text!r} was lost at once")
-        if not session.taking or self._closed:
-            await self._close_session(session)
+        if not session.taking:
+            # Paused or closed meanwhile; handlers of what it delivered may run, and still settle.
+            await self._give_back_of([(session, session.early)])
             if self._closed:
                 raise SubscriptionClosedError(f"the subscription of {self.address.destination.text!r} was closed")
 
@@ -260,7 +268,8 @@ class Intake:
         """Take no more until ``resume``; what was not begun goes back."""
         self._refuse_closed()
         self._paused = True
-        await self._stop_sessions()
+        # Shielded: a caller that is cancelled meanwhile must not leave messages that nobody holds or gives back.
+        await asyncio.shield(self._tasks.start(self._stop_sessions(), "factflow-queue-pause"))
 
     def resume(self) -> None:
         self._refuse_closed()
@@ -277,14 +286,21 @@ class Intake:
         return self._stop_sessions()
 
     def _stop_sessions(self) -> Coroutine[Any, Any, None]:
-        if self._reviving is not None:
-            self._reviving.cancel()
-            self._reviving = None
         stopped: list[tuple[Session, list[Item]]] = []
+        starting = False
         for session in self._sessions:
+            if session.consumer is None:
+                starting = True
             if session.taking:
                 session.taking = False
-                stopped.append((session, self.sink.withdraw(session)))
+                items = self.sink.withdraw(session)
+                if session.consumer is None:
+                    session.early = items
+                else:
+                    stopped.append((session, items))
+        if self._reviving is not None and not starting:
+            self._reviving.cancel()
+            self._reviving = None
         return self._give_back_of(stopped)
 
     async def _give_back_of(self, stopped: Sequence[tuple[Session, list[Item]]]) -> None:

@@ -749,3 +749,76 @@ async def test_what_is_delivered_while_the_consumer_is_being_cancelled_goes_back
         await ending
         await until(lambda: not transport.consumers)
     assert seen == ["a"]
+
+
+@pytest.mark.asyncio
+async def test_a_pause_whose_caller_is_cancelled_strands_nothing():
+    transport = FakeTransport()
+    gate = asyncio.Event()
+    seen = []
+
+    async def handler(m):
+        seen.append(m.message_id)
+        await gate.wait()
+
+    async with provider_on(transport) as provider:
+        subscription = await provider.subscribe("q", handler, prefetch=3)
+        for n in range(3):
+            await provider.publish("q", message(str(n)))
+        await turns()
+        pausing = asyncio.create_task(subscription.pause())
+        (consumer,) = transport.consumers
+        cancel = consumer.cancel
+
+        async def slow():
+            pausing.cancel()  # while the broker is being told
+            await asyncio.sleep(0)
+            await cancel()
+
+        consumer.cancel = slow
+        await asyncio.wait([pausing])
+        assert pausing.cancelled()
+        gate.set()
+        await turns()
+        assert subscription.status == "paused"
+        assert {e.message.message_id for e in transport.waiting("q")} == {"1", "2"}
+        await subscription.resume()
+        await until(lambda: transport.count("acked", "1") and transport.count("acked", "2"))
+    assert sorted(seen) == ["0", "1", "2"]
+
+
+@pytest.mark.asyncio
+async def test_a_pause_before_the_consumer_is_confirmed_keeps_the_verdicts_of_what_came_already():
+    transport = FakeTransport()
+    seen = []
+
+    async def handler(m):
+        seen.append(m.message_id)
+        if m.message_id == "0":
+            await subscription.pause()
+            confirmed.set()
+            await turns()
+
+    async with provider_on(transport) as provider:
+        subscription = await provider.subscribe("q", handler, prefetch=2)
+        await subscription.pause()
+        await turns()
+        for n in range(3):
+            await provider.publish("q", message(str(n)))
+        confirmed = asyncio.Event()
+        consume = transport.consume
+
+        async def slow(*args, **options):
+            consumer = await consume(*args, **options)
+            await confirmed.wait()  # the deliveries overtake the answer
+            return consumer
+
+        transport.consume = slow
+        await subscription.resume()
+        await until(lambda: transport.count("acked", "0"))
+        await turns()
+        assert {e.message.message_id for e in transport.waiting("q")} == {"1", "2"}
+        assert not transport.consumers
+        await subscription.resume()
+        await until(lambda: transport.count("acked", "1") and transport.count("acked", "2"))
+    assert sorted(seen) == ["0", "1", "2"]
