@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import SettingsError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from factflow_infra.protocols import QueueProtocol
+    from factflow_infra.queue.settings import QueueSettings
     from factflow_infra_testing.broker.server import SimulatedBroker
 
 _ENGINE_ONLY: Final = frozenset({"options", "naming"})
@@ -32,7 +34,6 @@ def broker_uri(broker: SimulatedBroker, *, exposed: bool = False) -> str:
 def wire_provider(broker: SimulatedBroker, *, host: str, exposed: bool, options: Mapping[str, Any]) -> QueueProtocol:
     """The production provider for code on ``host``. ``options`` are settings of ``QueueSettings``, such as ``prefetch``."""
     from factflow_infra.queue.rabbitmq import RabbitMqQueueProvider
-    from factflow_infra.queue.settings import QueueSettings
 
     if wrong := sorted(_ENGINE_ONLY & options.keys()):
         raise SettingsError(
@@ -44,4 +45,13 @@ def wire_provider(broker: SimulatedBroker, *, host: str, exposed: bool, options:
         if not loop.network.links.get(one, other).latency:
             loop.network.links.set(one, other, latency=LATENCY)
     settings: dict[str, Any] = {"queue_type": broker.profile.default_type, **options}
-    return RabbitMqQueueProvider(QueueSettings(uri=broker_uri(broker, exposed=exposed), **settings))
+    uri = broker_uri(broker, exposed=exposed)
+    return RabbitMqQueueProvider(_settings(uri, tuple(sorted(settings.items()))))
+
+
+@lru_cache(maxsize=64)
+def _settings(uri: str, values: tuple[tuple[str, Any], ...]) -> QueueSettings:
+    # Checking them takes longer than a whole run of three messages.
+    from factflow_infra.queue.settings import QueueSettings
+
+    return QueueSettings(uri=uri, **dict(values))

@@ -145,9 +145,12 @@ async def play(uri, kind, seed, settle):
     return player.observed()
 
 
-async def compare(real, simulated, kind, seed):
-    """The two lists of observations, of the real broker first; both on real sockets."""
+async def compare(real, simulated, kind, seed, *, pause=0.02):
+    """The two lists of observations, of the real broker first; both on real sockets.
+
+    ``pause``: seconds after each operation in which a broker says what it has to say; a busy machine needs more.
+    """
     return (
-        await play(real, kind, seed, lambda: asyncio.sleep(0.02)),
-        await play(simulated, kind, seed, lambda: asyncio.sleep(0.003)),
+        await play(real, kind, seed, lambda: asyncio.sleep(pause)),
+        await play(simulated, kind, seed, lambda: asyncio.sleep(min(pause, 0.05))),
     )
