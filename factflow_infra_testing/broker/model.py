@@ -26,7 +26,7 @@ from factflow_infra_testing.broker.events import (
 )
 from factflow_infra_testing.broker.faults import DUPLICATE, REDELIVERY_UNFLAGGED, REORDER
 from factflow_infra_testing.broker.holdings import Holdings
-from factflow_infra_testing.broker.outcomes import Outcome, dead_letter_of
+from factflow_infra_testing.broker.outcomes import Outcome, dead_letter_of, goes_round
 from factflow_infra_testing.broker.queues import Overflow
 from factflow_infra_testing.broker.sessions import Connection, Consumer, Session
 
@@ -167,6 +167,9 @@ class Broker(Holdings):
 
     def _enqueue(self, queue: Queue, message: Message) -> Outcome:
         options = queue.options
+        if message.deaths and goes_round(message, queue):
+            self.tell(DROPPED, queue, Entry(0, message, None), reason="cycle")
+            return Outcome.ROUTED
         if options.max_length is not None and len(queue) >= options.max_length:
             if options.overflow is Overflow.REJECT_PUBLISH:
                 return Outcome.REFUSED

@@ -24,3 +24,13 @@ def dead_letter_of(message: Message, queue: Queue, reason: str, now: float) -> M
     """The dead letter of ``message``: the same content with one more death. It does not expire, and starts unflagged."""
     death = Death(reason, queue.name, now, message.exchange, message.routing_key)
     return message.again(laboratory=False, deaths=(*message.deaths, death), ttl=None)
+
+
+def goes_round(message: Message, queue: Queue) -> bool:
+    """Whether a dead letter comes back to a queue that it died in, and no consumer's reject is on the way: it is dropped."""
+    for death in reversed(message.deaths):
+        if death.reason == "rejected":
+            return False
+        if death.queue == queue.name:
+            return True
+    return False

@@ -173,3 +173,18 @@ def test_a_limit_of_the_whole_channel_counts_all_its_consumers():
         await connection.close()
 
     on_the_wire(scenario)
+
+
+@pytest.mark.parametrize("ttl", [0, 50])
+def test_what_expires_into_its_own_queue_is_dropped(ttl):
+    async def scenario(broker):
+        connection = await aiormq.connect(URI)
+        channel = await connection.channel()
+        arguments = {"x-message-ttl": ttl, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q"}
+        await channel.queue_declare("q", arguments=arguments)
+        await channel.basic_publish(b"x", routing_key="q")
+        await asyncio.sleep(1)
+        assert broker.depth("q") == 0
+        await connection.close()
+
+    on_the_wire(scenario)
