@@ -19,7 +19,7 @@ from pyfakefs.fake_os import FakeOsModule
 
 from factflow_infra.errors import CorruptObjectError, ObjectNotFoundError
 from factflow_infra.storage.filesystem import changes, listing, provider, reads, steps, versions
-from factflow_infra.storage.filesystem.changes import Terms
+from factflow_infra.storage.filesystem.changes import Terms, Upload
 from factflow_infra.storage.filesystem.tree import Tree
 from factflow_infra_testing.storage.disk import DiskFcntl, DiskOs
 
@@ -284,6 +284,29 @@ def test_every_state_after_every_crash_is_the_old_object_or_the_new(monkeypatch,
     found, states, steps_taken = violations(monkeypatch, workload)
     assert not found
     assert states >= steps_taken > 10
+
+
+def _write_as_a_large_one(tree, abandoned, *, key, data, terms):
+    """The jobs of ``FilesystemStorageProvider._write_large``, one after the other."""
+    upload = Upload(tree, key)
+    try:
+        upload.put_whole(data)
+        upload.digest_whole(data)
+        provider._finish_whole(tree, abandoned, upload=upload, terms=terms)
+    finally:
+        upload.discard()
+
+
+@pytest.mark.parametrize("workload", ["first write", "overwrite"])
+def test_a_large_write_crashes_as_safely_and_needs_its_syncs(monkeypatch, workload):
+    monkeypatch.setattr(provider, "_write", _write_as_a_large_one)
+    found, states, steps_taken = violations(monkeypatch, workload)
+    assert not found
+    assert states >= steps_taken > 10
+    count = syncs_of(monkeypatch, workload)
+    assert count == 6
+    for number in range(3 if workload == "overwrite" else 1, count + 1):
+        assert violations(monkeypatch, workload, skip_sync=number)[0], f"sync {number} is not needed"
 
 
 def test_what_is_stored_survives_a_crash_of_its_neighbours_write(monkeypatch):

@@ -63,19 +63,34 @@ class Upload:
         *self._folders, self._name = key.split("/")
         self._digest = hashlib.sha256()
         self._size = 0
+        self._synced = False
         self._parent: int | None = None
         self._file: int | None = None
         self._temporary: str | None = None
         self._first = False
 
     def append(self, data: bytes) -> None:
+        self._put(data)
+        self._digest.update(data)
+
+    def put_whole(self, data: bytes) -> None:
+        """Write and sync everything there is to write; ``digest_whole`` may run meanwhile, on another thread."""
+        self._put(data)
+        assert self._file is not None
+        steps.sync(self._file)
+        self._synced = True
+
+    def digest_whole(self, data: bytes) -> None:
+        """The checksum of what ``put_whole`` writes."""
+        self._digest.update(data)
+
+    def _put(self, data: bytes) -> None:
         if self._file is None:
             self._begin()
         assert self._file is not None
         left = memoryview(data)
         while left:
             left = left[steps.write(self._file, left) :]
-        self._digest.update(data)
         self._size += len(data)
 
     def finish(self, terms: Terms, abandoned: threading.Event) -> Record:
@@ -86,7 +101,8 @@ class Upload:
         if self._file is None:
             self._begin()
         assert self._file is not None
-        steps.sync(self._file)
+        if not self._synced:
+            steps.sync(self._file)
         found = steps.status(self._file)
         with locked(self._tree, self._key):
             if abandoned.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast, runtime_checkable
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LIST_BATCH = 1000
+LARGE = 256 * 1024
+"""Bytes from which computing the checksum beside the disk's work is worth two more jobs."""
 _BYTES = (bytes, bytearray, memoryview)
 
 
@@ -97,7 +100,9 @@ class FilesystemStorageProvider:
         )
         whole = _whole(data)
         with self._workers.operation():
-            if whole is not None:
+            if whole is not None and len(whole) >= LARGE:
+                record = await self._write_large(key, whole, terms)
+            elif whole is not None:
                 record = await self._run("write", key, functools.partial(_write, key=key, data=whole, terms=terms))
             else:
                 record = await self._write_stream(key, cast("AsyncIterable[bytes]", data), terms)
@@ -194,6 +199,21 @@ class FilesystemStorageProvider:
                 self._create_root = False
             return job(self._tree, abandoned)
 
+    async def _write_large(self, key: str, data: bytes, terms: Terms) -> Record:
+        """As one job would, but the checksum is computed while the disk takes the bytes."""
+        upload = Upload(self._tree, key)
+        try:
+            await asyncio.gather(
+                self._run("write", key, lambda _tree, _abandoned: upload.put_whole(data)),
+                self._run("write", key, lambda _tree, _abandoned: upload.digest_whole(data)),
+            )
+            return await self._run("write", key, functools.partial(_finish_whole, upload=upload, terms=terms))
+        except GeneratorExit:
+            raise  # the loop is gone, and nothing can be awaited: the temporary file stays, and is never listed
+        except BaseException:
+            await self._workers.run_to_end(lambda _: upload.discard())
+            raise
+
     async def _write_stream(self, key: str, data: AsyncIterable[bytes], terms: Terms) -> Record:
         upload: Upload | None = None
         waiting: list[bytes] = []
@@ -258,6 +278,13 @@ def _append(_tree: Tree, abandoned: threading.Event, *, upload: Upload, data: by
 def _finish(_tree: Tree, abandoned: threading.Event, *, upload: Upload, data: bytes, terms: Terms) -> Record:
     try:
         upload.append(data)
+        return upload.finish(terms, abandoned)
+    finally:
+        upload.discard()
+
+
+def _finish_whole(_tree: Tree, abandoned: threading.Event, *, upload: Upload, terms: Terms) -> Record:
+    try:
         return upload.finish(terms, abandoned)
     finally:
         upload.discard()
