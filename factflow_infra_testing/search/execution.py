@@ -201,7 +201,10 @@ class TestExecution:
         except BaseException as error:
             if replay is not None and type(error).__name__ == "DidNotReproduce":
                 return None  # the saved inputs pass now
-            raise
+            # With the plan held fixed a test that draws as it goes may draw more or less than it did under its swarm, which
+            # Hypothesis calls flaky. Then its inputs are as small as they got; the finding stands, confirmed by itself.
+            if self._held is None or not hypothesis_inputs.is_flaky(error):
+                raise
         finally:
             given.hypothesis.inner_test = self._inner
         return self._held

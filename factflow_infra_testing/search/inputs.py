@@ -108,6 +108,13 @@ def is_final_example() -> bool:
     return bool(getattr(current_build_context(), "is_final", False))
 
 
+def is_flaky(error: BaseException) -> bool:
+    """Whether Hypothesis gave up because an example was not what it was before."""
+    from hypothesis.errors import Flaky
+
+    return isinstance(error, Flaky)
+
+
 def choices_blob() -> tuple[str, str]:
     """What ``replay_choices`` needs to repeat the inputs of the example that is being run, and the version it is for."""
     from hypothesis.control import current_build_context

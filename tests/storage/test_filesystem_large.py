@@ -16,7 +16,7 @@ LARGE = os.urandom(provider.LARGE)
 
 
 def residue(folder):
-    return [path for path in folder.rglob("*.tmp")]
+    return list(folder.rglob("*.tmp"))
 
 
 @pytest.mark.asyncio
