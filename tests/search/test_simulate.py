@@ -180,8 +180,9 @@ class TestWithInputs:
         with pytest.raises(LookupError):
             test()
 
-    def test_drawing_inside_the_test(self):
-        @simulate(backend=toy, seed=6)
+    @pytest.mark.parametrize("seed", [6, 56, 57, 59])  # for most seeds Hypothesis calls the smaller inputs flaky
+    def test_drawing_inside_the_test(self, seed):
+        @simulate(backend=toy, seed=seed)
         @settings(max_examples=300)
         @given(data=st.data())
         async def test(sim, data):
