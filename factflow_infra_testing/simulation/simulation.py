@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextvars import copy_context
+from functools import lru_cache
 from hashlib import blake2b
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from factflow_infra.errors import InfraError, SettingsError
@@ -96,6 +98,7 @@ class Simulation:
         self._processes: dict[str, Process] = {}
         self._events: list[BrokerEvent] = []
         self._keys: set[str] = set()
+        self._moves = self._looked = 0
         session.serve(self)
         self._step_faults = tuple((kind, n) for kind, n in STEP_FAULTS if decisions.enabled(kind))
         if self._step_faults:
@@ -231,8 +234,10 @@ class Simulation:
                 return
 
     def _progress(self) -> tuple[int, int]:
-        moves = sum(operation.kind not in LOOKS for operation in self.history.operations)
-        return moves, len(self._events)
+        operations = self.history.operations
+        self._moves += sum(operation.kind not in LOOKS for operation in islice(operations, self._looked, None))
+        self._looked = len(operations)
+        return self._moves, len(self._events)
 
     def _restarting(self) -> bool:
         return any(process.status in ("restarting", "paused") for process in self._processes.values())
@@ -247,11 +252,7 @@ class Simulation:
 
     def canonical(self, destination: str) -> str:
         """The one spelling of a destination in histories and plans: the bare name of a queue, ``/topic/name`` of a topic."""
-        try:
-            parsed = parse_destination(destination)
-        except InfraError:
-            return str(destination)  # no destination: the provider says so
-        return parsed.name if parsed.kind is DestinationKind.QUEUE else f"/topic/{parsed.name}"
+        return _spelled(destination) if type(destination) is str else str(destination)
 
     def queue_events(self) -> list[BrokerEvent]:
         """What the brokers did, in order."""
@@ -446,6 +447,15 @@ def _check_name(what: str, name: object) -> None:
         raise KitUsageError(
             f"the name of a {what} is a text without {' '.join(_NOT_IN_NAMES)} and line breaks, got {name!r}"
         )
+
+
+@lru_cache(maxsize=1024)
+def _spelled(destination: str) -> str:
+    try:
+        parsed = parse_destination(destination)
+    except InfraError:
+        return destination  # no destination: the provider says so
+    return parsed.name if parsed.kind is DestinationKind.QUEUE else f"/topic/{parsed.name}"
 
 
 def _restless(explanation: str) -> CheckFailedError:
