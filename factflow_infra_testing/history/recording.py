@@ -248,14 +248,26 @@ class _RecordedBatches:
         if hasattr(settled, "__next__"):
             settled = list(settled)  # an iterator can be read once
         messages = [settled] if isinstance(settled, QueueMessage) else settled
+        taken: dict[int, Operation] = {}
         # What is no message is bad input, and the handle says what is wrong.
         if hasattr(messages, "__iter__") and _all_messages(messages := list(messages)):
             self._recorder.busy(f"settle {self._target}")
             for message in messages:
                 operation = self._open.pop(id(message), None)
                 if operation is not None:
-                    self._recorder.history.finish(operation, self._recorder.time(), outcome, detail)
-        await settle(settled)
+                    taken[id(message)] = operation
+        for operation in taken.values():
+            if operation.completed is None:
+                self._recorder.history.finish(operation, self._recorder.time(), outcome, detail)
+        try:
+            await settle(settled)
+        except BaseException:
+            self._open.update(
+                taken
+            )  # part of it may be unsettled still: a later verdict on that is the one that counts
+            raise
+        for operation in taken.values():
+            self._recorder.history.finish(operation, operation.completed or self._recorder.time(), outcome, detail)
 
     async def close(self, *, timeout: float | None = 30.0) -> None:
         self._recorder.busy("stop")
