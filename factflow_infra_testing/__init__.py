@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from factflow_infra_testing.search.faults import Faults
     from factflow_infra_testing.search.simulate import simulate
     from factflow_infra_testing.simulation.processes import Process
-    from factflow_infra_testing.simulation.simulation import Simulation, SimulationSession
+    from factflow_infra_testing.simulation.session import SimulationSession
+    from factflow_infra_testing.simulation.simulation import Simulation
 
 __all__ = [
     "Fault",
@@ -39,7 +40,7 @@ _HOME = {
     "QueueContract": "contracts",
     "SimulatedQueueProvider": "broker.provider",
     "Simulation": "simulation.simulation",
-    "SimulationSession": "simulation.simulation",
+    "SimulationSession": "simulation.session",
     "StorageContract": "contracts",
     "simulate": "search.simulate",
 }

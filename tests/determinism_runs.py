@@ -20,7 +20,8 @@ from factflow_infra_testing.broker.faults import BROKER_FAULTS
 from factflow_infra_testing.search.decisions import SwarmDecisions
 from factflow_infra_testing.search.faults import Faults, known_kinds
 from factflow_infra_testing.search.run import RunOptions
-from factflow_infra_testing.simulation.simulation import SimulationSession, execute
+from factflow_infra_testing.simulation.execution import execute
+from factflow_infra_testing.simulation.session import SimulationSession
 
 SEEDS = (0, 1)
 GROUPS = 4

@@ -42,7 +42,7 @@ from factflow_infra_testing.broker.events import ACCEPTED
 from factflow_infra_testing.errors import KitUsageError, PlanMismatchError, UnknownFaultError
 from factflow_infra_testing.search.decisions import PlannedDecisions
 from factflow_infra_testing.search.run import RunOptions
-from factflow_infra_testing.simulation.simulation import execute
+from factflow_infra_testing.simulation.execution import execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -81,6 +81,7 @@ class Backend:
 
 def default_backend() -> Backend:
     """The simulation of this kit."""
-    from factflow_infra_testing.simulation.simulation import SimulationSession, execute
+    from factflow_infra_testing.simulation.execution import execute
+    from factflow_infra_testing.simulation.session import SimulationSession
 
     return Backend(execute, SimulationSession)

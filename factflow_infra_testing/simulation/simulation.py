@@ -8,7 +8,7 @@ from contextvars import copy_context
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import InfraError, SettingsError
 from factflow_infra.queue.destinations import parse_destination
@@ -18,7 +18,6 @@ from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.history.checkers import Judgement, Verdict
 from factflow_infra_testing.history.operations import History
 from factflow_infra_testing.history.recording import RecordedQueue, RecordedStorage
-from factflow_infra_testing.search.run import RunRecord
 from factflow_infra_testing.simulation.checks import CheckFailedError, Checks
 from factflow_infra_testing.simulation.owners import current_owner
 from factflow_infra_testing.simulation.processes import (
@@ -27,7 +26,6 @@ from factflow_infra_testing.simulation.processes import (
     Incarnation,
     Process,
 )
-from factflow_infra_testing.simulation.runner import VIRTUAL_BUDGET, run
 from factflow_infra_testing.simulation.session import SimulationSession  # noqa: TC001 - part of this module's API
 from factflow_infra_testing.wire.tier import WireTier
 
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.events import BrokerEvent
     from factflow_infra_testing.broker.server import SimulatedBroker
     from factflow_infra_testing.search.decisions import Decisions
-    from factflow_infra_testing.search.faults import Faults
-    from factflow_infra_testing.search.run import RunOptions, Scenario
     from factflow_infra_testing.simulation.loop import DeterministicLoop
     from factflow_infra_testing.simulation.processes import Main
 
@@ -396,50 +392,6 @@ class Simulation:
         for line in self.lines():
             digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
         return digest.hexdigest()
-
-
-def execute(
-    scenario: Scenario,
-    *,
-    decisions: Decisions,
-    seed: int,
-    faults: Faults,
-    session: SimulationSession,
-    options: RunOptions,
-) -> RunRecord:
-    """Run ``scenario`` once, on a loop of its own; what it raised is in the record.
-
-    What steers a test runner (``KeyboardInterrupt``, Hypothesis' ``StopTest``) is raised from here.
-    """
-    del faults  # which of them can happen in this run is what ``decisions`` know
-    sims: list[Simulation] = []
-
-    async def main() -> None:
-        sim = Simulation(
-            decisions=decisions, session=session, loop=cast("DeterministicLoop", asyncio.get_running_loop())
-        )
-        sims.append(sim)
-        try:
-            await scenario(sim)
-        finally:
-            sim.end()
-
-    budget = VIRTUAL_BUDGET if options.virtual_budget is None else options.virtual_budget
-    with session.run():
-        outcome = run(main, decisions=decisions, seed=seed, virtual_budget=budget, collect=False)
-    session.tidy()
-    if not sims:  # it could not even be set up
-        raise cast("BaseException", outcome.error)
-    sim = sims.pop()
-    return RunRecord(
-        failure=outcome.error,
-        deviations=tuple(decisions.deviations),
-        history=sim.history,
-        digest=sim.digest() if outcome.error is not None or options.digest else "",
-        virtual_seconds=outcome.time,
-        sometimes=sim.check.labels,
-        fired=Counter(fault.kind for fault in decisions.deviations),
-    )
 
 
 def _check_name(what: str, name: object) -> None:

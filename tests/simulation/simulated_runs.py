@@ -9,7 +9,8 @@ from factflow_infra_testing.search.decisions import PlannedDecisions
 from factflow_infra_testing.search.faults import Faults, known_kinds
 from factflow_infra_testing.search.run import RunOptions
 from factflow_infra_testing.search.swarm import swarm_decisions
-from factflow_infra_testing.simulation.simulation import SimulationSession, execute
+from factflow_infra_testing.simulation.execution import execute
+from factflow_infra_testing.simulation.session import SimulationSession
 
 
 def run_once(scenario, *plan, session=None, decisions=None, seed=0, options=None):

@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from simulated_runs import forever, message, passing, swarm
@@ -17,7 +18,10 @@ from factflow_infra_testing.search.decisions import Fault
 from factflow_infra_testing.search.faults import Faults
 from factflow_infra_testing.search.search import search
 from factflow_infra_testing.simulation import patches
-from factflow_infra_testing.simulation.simulation import Simulation, SimulationSession
+from factflow_infra_testing.simulation.session import SimulationSession
+
+if TYPE_CHECKING:
+    from factflow_infra_testing.simulation.simulation import Simulation
 
 RUNS = 200
 

@@ -8,7 +8,7 @@ from simulated_runs import forever, message, passing, run_once, swarm, told
 from factflow_infra.protocols import ErrorHandling, MessageStatus
 from factflow_infra_testing.search.decisions import Fault
 from factflow_infra_testing.simulation.checks import CheckFailedError, CheckUnknownError
-from factflow_infra_testing.simulation.simulation import SimulationSession
+from factflow_infra_testing.simulation.session import SimulationSession
 
 
 def consumer(handle, **options):

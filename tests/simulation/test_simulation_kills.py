@@ -6,7 +6,7 @@ import pytest
 from simulated_runs import message, passing, run_once, told
 
 from factflow_infra_testing.search.decisions import Fault, PlannedDecisions
-from factflow_infra_testing.simulation.simulation import SimulationSession
+from factflow_infra_testing.simulation.session import SimulationSession
 
 IDS = ["a", "b"]
 RESET, SILENT = 1, 2

@@ -2,7 +2,8 @@ from factflow_infra.protocols import QueueMessage
 from factflow_infra_testing import Fault, Faults, Simulation
 from factflow_infra_testing.search.decisions import PlannedDecisions
 from factflow_infra_testing.search.run import RunOptions
-from factflow_infra_testing.simulation.simulation import SimulationSession, execute
+from factflow_infra_testing.simulation.execution import execute
+from factflow_infra_testing.simulation.session import SimulationSession
 from factflow_infra_testing.strategies import fault_plans
 from hypothesis import given, settings
 from test_invoices import worker

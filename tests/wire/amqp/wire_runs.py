@@ -11,7 +11,8 @@ def digests(seeds=SEEDS):
     from factflow_infra_testing.search.faults import Faults, known_kinds
     from factflow_infra_testing.search.run import RunOptions
     from factflow_infra_testing.search.swarm import swarm_decisions
-    from factflow_infra_testing.simulation.simulation import SimulationSession, execute
+    from factflow_infra_testing.simulation.execution import execute
+    from factflow_infra_testing.simulation.session import SimulationSession
 
     kinds = tuple(known_kinds().values())
     found = {}
