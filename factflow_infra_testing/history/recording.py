@@ -259,15 +259,18 @@ class _RecordedBatches:
         for operation in taken.values():
             if operation.completed is None:
                 self._recorder.history.finish(operation, self._recorder.time(), outcome, detail)
+        settled_none = False
         try:
             await settle(settled)
-        except BaseException:
-            self._open.update(
-                taken
-            )  # part of it may be unsettled still: a later verdict on that is the one that counts
+        except BaseException as error:
+            # Part of it may be unsettled still: a later verdict on that is the one that counts.
+            self._open.update(taken)
+            settled_none = isinstance(error, InfraError)
             raise
-        for operation in taken.values():
-            self._recorder.history.finish(operation, operation.completed or self._recorder.time(), outcome, detail)
+        finally:
+            if not settled_none:
+                for operation in taken.values():
+                    self._recorder.history.finish(operation, operation.completed or 0.0, outcome, detail)
 
     async def close(self, *, timeout: float | None = 30.0) -> None:
         self._recorder.busy("stop")
