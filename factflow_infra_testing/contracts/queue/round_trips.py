@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from factflow_infra.errors import InvalidMessageError
 from factflow_infra.queue.messages import DEAD_LETTER_HEADER_PREFIX, MessageStatus, QueueMessage
+from factflow_infra_testing.contracts.comparing import assert_content
 from factflow_infra_testing.contracts.queue.capabilities import QueueCapability as Can
 from factflow_infra_testing.contracts.queue.inbox import answers
 from factflow_infra_testing.contracts.queue.table import QUEUE_BEHAVIOURS
@@ -180,7 +181,7 @@ async def large_bodies_survive(env: QueueEnvironment) -> None:
     body = bytes(range(256)) * (4 * 1024 * 4)
     await provider.publish(queue, QueueMessage(body=body))
     (message,) = await env.take(queue, 1)
-    assert message.body == body
+    assert_content(message.body, body, "the body")
 
 
 @QUEUE_BEHAVIOURS.add("Q10", Can.LARGE_MESSAGES)

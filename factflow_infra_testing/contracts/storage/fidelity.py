@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from factflow_infra.errors import CorruptObjectError, InvalidObjectError
+from factflow_infra_testing.contracts.comparing import assert_content
 from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.capabilities import StorageCapability as Can
 from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, collected
@@ -127,9 +128,9 @@ async def corruption_at_rest_is_found(env: StorageEnvironment) -> None:
             with raises(CorruptObjectError, saying="x") as caught:
                 await call()
             assert not caught.value.retryable
-        assert await store.read(fine) == data
+        assert_content(await store.read(fine), data)
         await store.write(key, data)
-        assert await store.read(key) == data
+        assert_content(await store.read(key), data)
 
 
 @STORAGE_BEHAVIOURS.add("S3", Can.CORRUPT)

@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from factflow_infra.errors import StorageClosedError
+from factflow_infra_testing.contracts.comparing import assert_content
 from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.capabilities import StorageCapability as Can
 from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, collected
@@ -37,7 +38,7 @@ async def loop_runs_beside_the_calls(env: StorageEnvironment) -> None:
     for name in ("x", "y"):
         await store.write(env.key(name), data)
     await store.copy(env.key("x"), env.key("y"))
-    assert await store.read(env.key("y")) == data
+    assert_content(await store.read(env.key("y")), data)
     took = loop.time() - start
     done.set()
     await heartbeat

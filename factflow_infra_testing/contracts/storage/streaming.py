@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
 from factflow_infra.errors import InvalidObjectError
+from factflow_infra_testing.contracts.comparing import assert_content
 from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, collected
 from factflow_infra_testing.contracts.storage.table import STORAGE_BEHAVIOURS
@@ -33,7 +34,8 @@ async def ranges_are_slices(env: StorageEnvironment) -> None:
         (26, None),
         (99, None),
     ):
-        assert await collected(store.stream(env.key("x"), start=start, end=end)) == content[start:end], (start, end)
+        got = await collected(store.stream(env.key("x"), start=start, end=end))
+        assert_content(got, content[start:end], f"bytes {start} to {end}")
         assert await collected(store.stream(env.key("empty"), start=start, end=end)) == b"", (start, end)
 
 
@@ -65,7 +67,7 @@ async def pieces_have_the_size_asked_for(env: StorageEnvironment) -> None:
     await store.write(env.key("x"), content)
     for size, start, end in ((1000, 0, None), (65_536, 0, None), (2_000_000, 0, None), (999, 10, 50_000)):
         parts = [part async for part in store.stream(env.key("x"), start=start, end=end, chunk_size=size)]
-        assert b"".join(parts) == content[start:end]
+        assert_content(b"".join(parts), content[start:end])
         assert all(len(part) == size for part in parts[:-1])
         assert 0 < len(parts[-1]) <= size
 
@@ -89,7 +91,7 @@ async def stream_is_of_one_version(env: StorageEnvironment) -> None:
             assert type(error).__module__.startswith("factflow_infra"), repr(error)  # noqa: PT017 - raising is as good
             assert set(b"".join(parts)) == set(b"o")
         else:
-            assert b"".join(parts) == old
+            assert_content(b"".join(parts), old, "the version that the stream began with")
 
 
 @STORAGE_BEHAVIOURS.add("S8")
@@ -108,7 +110,7 @@ async def abandoned_stream_holds_nothing(env: StorageEnvironment) -> None:
         reading.cancel()
         with raises(asyncio.CancelledError):
             await reading
-    assert await env.within_patience(store.read(key), "the provider is wedged") == b"x" * 500_000
+    assert_content(await env.within_patience(store.read(key), "the provider is wedged"), b"x" * 500_000)
 
 
 @STORAGE_BEHAVIOURS.add("S8")
@@ -118,4 +120,4 @@ async def stream_can_be_copied_into_a_write(env: StorageEnvironment) -> None:
     await store.write(env.key("source"), content)
     info = await store.write(env.key("target"), store.stream(env.key("source"), chunk_size=262_144))
     assert info.checksum == (await store.stat(env.key("source"))).checksum
-    assert await store.read(env.key("target")) == content
+    assert_content(await store.read(env.key("target")), content)

@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from factflow_infra.errors import InvalidObjectError, ObjectNotFoundError, WriteUnconfirmedError
+from factflow_infra_testing.contracts.comparing import assert_content
 from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.capabilities import StorageCapability as Can
 from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, pieces
@@ -33,7 +34,8 @@ async def write_then_read(env: StorageEnvironment) -> None:
     for name, data in (("empty", b""), ("small", b"hello world"), ("large", bytes(range(256)) * 4096)):
         info = await store.write(env.key(name), data)
         assert (info.key, info.size) == (env.key(name), len(data))
-        assert await store.read(env.key(name)) == await other.read(env.key(name)) == data
+        assert_content(await store.read(env.key(name)), data, name)
+        assert_content(await other.read(env.key(name)), data, name)
         assert (await other.stat(env.key(name))).etag == info.etag
 
 
@@ -70,7 +72,7 @@ async def readers_see_old_or_new_and_never_a_mix(env: StorageEnvironment) -> Non
             got = await reader.get(key)
             version = got.info.metadata["version"]
             expected = str(version % 10).encode() * (1000 + version)
-            assert got.data == expected, f"data and metadata of version {version} do not belong together"
+            assert_content(got.data, expected, f"version {version}, by its metadata")
             assert got.info.size == len(got.data)
             seen += 1
             await asyncio.sleep(0)
