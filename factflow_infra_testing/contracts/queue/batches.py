@@ -47,7 +47,8 @@ async def full_batch_comes_at_once(env: QueueEnvironment) -> None:
     await handle.ack(second)
     await handle.close()
     assert handle.status is SubscriptionStatus.CLOSED
-    assert ids(await env.left_in(queue)) == ids(sent[8:])
+    # What was held comes back; in which order is the broker's affair (RabbitMQ's quorum queues swapped these two once).
+    assert sorted(ids(await env.left_in(queue))) == sorted(ids(sent[8:]))
 
 
 @QUEUE_BEHAVIOURS.add("Q2", Can.BATCH)
