@@ -134,7 +134,7 @@ async def close_waits_for_the_running_handler(env: QueueEnvironment) -> None:
     gate.open()
     await env.within_patience(closing, "close() never returned")
     assert inbox.finished == [sent[0].message_id]
-    assert ids(await env.left_in(queue)) == ids(sent[1:])
+    assert sorted(ids(await env.left_in(queue))) == sorted(ids(sent[1:]))  # their order is the broker's affair
 
 
 @QUEUE_BEHAVIOURS.add("Q5")
