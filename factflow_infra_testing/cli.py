@@ -119,8 +119,10 @@ async def _run_for_real(uri: str, storage: str | None) -> int:
         if not waiting:
             all_filed.set()
 
+    store = create_storage_provider(where)
+    await store.exists("invoices/0.json")  # a missing folder or bucket is said now, not after 30 s of retries
     queue = create_queue_provider(uri)
-    service = asyncio.create_task(InvoiceWorker(create_queue_provider(uri), create_storage_provider(where)).run())
+    service = asyncio.create_task(InvoiceWorker(create_queue_provider(uri), store).run())
     done = asyncio.create_task(all_filed.wait())
     try:
         await queue.subscribe(FILED, collect)
