@@ -47,8 +47,12 @@ async def full_batch_comes_at_once(env: QueueEnvironment) -> None:
     await handle.ack(second)
     await handle.close()
     assert handle.status is SubscriptionStatus.CLOSED
-    # What was held comes back; in which order is the broker's affair (RabbitMQ's quorum queues swapped these two once).
-    assert sorted(ids(await env.left_in(queue))) == sorted(ids(sent[8:]))
+    back = ids(await env.left_in(queue))
+    assert sorted(back) == sorted(ids(sent[8:]))
+    if env.has(
+        Can.VIRTUAL_TIME
+    ):  # on a real broker their order is its own affair: quorum queues swapped these two once
+        assert back == ids(sent[8:])
 
 
 @QUEUE_BEHAVIOURS.add("Q2", Can.BATCH)

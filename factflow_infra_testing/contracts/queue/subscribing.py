@@ -134,7 +134,10 @@ async def close_waits_for_the_running_handler(env: QueueEnvironment) -> None:
     gate.open()
     await env.within_patience(closing, "close() never returned")
     assert inbox.finished == [sent[0].message_id]
-    assert sorted(ids(await env.left_in(queue))) == sorted(ids(sent[1:]))  # their order is the broker's affair
+    back = ids(await env.left_in(queue))
+    assert sorted(back) == sorted(ids(sent[1:]))
+    if env.has(Can.VIRTUAL_TIME):  # on a real broker their order is its own affair
+        assert back == ids(sent[1:])
 
 
 @QUEUE_BEHAVIOURS.add("Q5")
