@@ -16,6 +16,8 @@ from zlib import crc32
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from factflow_infra_testing.search.kinds import Budget
+
 _MASK = (1 << 64) - 1
 _UNIT = 2.0**-53
 
@@ -106,13 +108,16 @@ class _Stream:
 class SwarmDecisions:
     """Random deviations at a rate per kind; a kind without a rate is off and costs one dict lookup.
 
-    Each ``(kind, target)`` has its own random stream, so what is asked elsewhere changes nothing here.
+    Each ``(kind, target)`` has its own random stream, so what is asked elsewhere changes nothing here, but for kinds that
+    share a budget (``budgets``, by kind): those stop when it is used up.
     """
 
-    __slots__ = ("_all", "_deviations", "_kinds", "_log_miss", "_seed")
+    __slots__ = ("_all", "_budgets", "_deviations", "_kinds", "_left", "_log_miss", "_seed")
 
-    def __init__(self, seed: int, rates: Mapping[str, float]) -> None:
+    def __init__(self, seed: int, rates: Mapping[str, float], budgets: Mapping[str, Budget] | None = None) -> None:
         self._seed = seed
+        self._budgets = budgets or {}
+        self._left = {budget.name: budget.most for budget in self._budgets.values()}
         self._deviations: list[Fault] = []
         self._log_miss: dict[str, float] = {}
         self._kinds: dict[str, dict[str, _Stream]] = {}
@@ -138,6 +143,11 @@ class SwarmDecisions:
         stream.schedule(self._log_miss[kind])
         if n < 2:
             return 0
+        budget = self._budgets.get(kind)
+        if budget is not None:
+            if not self._left[budget.name]:
+                return 0
+            self._left[budget.name] -= 1
         choice = 1 if n == 2 else 1 + stream.draw() % (n - 1)
         self._deviations.append(Fault(kind, target, stream.count, choice))
         return choice

@@ -6,18 +6,32 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """Kinds that share a budget (its ``name``) strike at most ``most`` times between them in one run of a swarm.
+
+    For faults that surface as errors of single calls: without a bound, long runs of them use up the retries of any service,
+    and nothing else is found. A plan that somebody writes is not bounded.
+    """
+
+    name: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class FaultKind:
     """One kind of choice that a simulated part can make against the code under test.
 
     ``choices`` names the deviant choices, mildest first: choice 1 is ``choices[0]``. A kind whose part asks for more
     choices than are named here (a delay in steps) is shown by number beyond them. ``rate`` is the usual share, 0 to 1,
-    of its decisions that deviate where the kind is on; a swarm varies it. ``meaning`` is one line for a person.
+    of its decisions that deviate where the kind is on; a swarm varies it. ``meaning`` is one line for a person. ``budget``
+    bounds how often it strikes in one run of a swarm.
     """
 
     kind: str
     choices: tuple[str, ...]
     meaning: str
     rate: float
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         if not self.kind or self.kind != self.kind.strip().lower():

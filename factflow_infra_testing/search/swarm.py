@@ -48,4 +48,5 @@ def swarm_rates(seed: int, kinds: Sequence[FaultKind]) -> dict[str, float]:
 
 def swarm_decisions(seed: int, kinds: Sequence[FaultKind]) -> SwarmDecisions:
     """The decisions of the run of ``seed``."""
-    return SwarmDecisions(seed, swarm_rates(seed, kinds))
+    budgets = {kind.kind: kind.budget for kind in kinds if kind.budget is not None}
+    return SwarmDecisions(seed, swarm_rates(seed, kinds), budgets)

@@ -10,6 +10,7 @@ import pytest
 
 import factflow_infra_testing
 from factflow_infra_testing.search.decisions import Fault, PlannedDecisions, SwarmDecisions, benign, mix, text_seed
+from factflow_infra_testing.search.kinds import Budget
 
 
 def asked(decisions, kind, target, times, n=2):
@@ -41,6 +42,23 @@ class TestFault:
 
 
 class TestSwarm:
+    def test_kinds_with_a_budget_share_it_and_replay_without_it(self):
+        budget = Budget("storage", 3)
+        decisions = SwarmDecisions(1, {"a": 0.5, "b": 0.5, "c": 0.5}, {"a": budget, "b": budget})
+        for _ in range(50):
+            for kind in ("a", "b", "c"):
+                decisions.pick(2, kind, "t")
+        struck = [fault.kind for fault in decisions.deviations]
+        assert struck.count("a") + struck.count("b") == 3
+        assert struck.count("c") > 10
+        replayed = PlannedDecisions(decisions.deviations)
+        for _ in range(50):
+            for kind in ("a", "b", "c"):
+                replayed.pick(2, kind, "t")
+        assert replayed.deviations == decisions.deviations
+        by_hand = PlannedDecisions([Fault("a", "t", nth) for nth in range(1, 6)])
+        assert sum(by_hand.pick(2, "a", "t") for _ in range(5)) == 5
+
     def test_a_kind_without_a_rate_never_deviates(self):
         decisions = SwarmDecisions(1, {"kill": 1.0, "reset": 0.0})
         assert asked(decisions, "ack-lost", "q", 1000) == asked(decisions, "reset", "q", 1000) == [0] * 1000
