@@ -7,26 +7,21 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from factflow_infra.errors import InvalidMessageError, SubscriptionClosedError
-from factflow_infra.queue.checks import check_grace
-from factflow_infra.queue.closing import Closer
+from factflow_infra.queue.live import LiveSubscription
 from factflow_infra.queue.messages import BatchMessage, MessageStatus, QueueMessage
 from factflow_infra.queue.settling import deliveries
-from factflow_infra.queue.timestamps import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
-    from types import TracebackType
     from typing import Self
 
-    from factflow_infra.queue.intake import Intake, Item, Session
-    from factflow_infra.queue.messages import SubscriptionStatus
+    from factflow_infra.queue.intake import Item, Session
     from factflow_infra.queue.options import EngineOptions
-    from factflow_infra.queue.settler import Settler
     from factflow_infra.queue.settling import Decision, Rules
     from factflow_infra.queue.tasks import Tasks
 
 
-class BatchSubscription:
+class BatchSubscription(LiveSubscription):
     """What ``subscribe_batch`` returns."""
 
     def __init__(
@@ -40,63 +35,22 @@ class BatchSubscription:
         tasks: Tasks,
         on_closed: Callable[[BatchSubscription], None],
     ) -> None:
-        self._name = name
-        self._destination = rules.source.destination.text
+        super().__init__(name=name, rules=rules, options=options, tasks=tasks, on_closed=on_closed)
         self._max_messages = max_messages
         self._max_wait = max_wait
-        self._rules = rules
-        self._tasks = tasks
-        self._intake: Intake
-        self._settler: Settler
         self._buffer: deque[tuple[Item, float]] = deque()
         # What was given out, by identity: two messages may be equal. The message is kept so that its id() stays its own.
         self._held: dict[int, tuple[QueueMessage, Item]] = {}
         self._lost: deque[int] = deque()
         self._remember = 4 * max_messages
         self._waiters: list[asyncio.Future[None]] = []
-        self._settling: dict[asyncio.Task[Any], None] = {}
-        self._on_closed = on_closed
-        self.last_progress: float | None = None
-        self.closer = Closer(
-            tasks, options.cancel_grace, running=self._running, stop_taking=self._stop_taking, end=self._end
-        )
-
-    def attach(self, intake: Intake, settler: Settler) -> None:
-        """Give it what takes in and what settles; they need to know it first."""
-        self._intake = intake
-        self._settler = settler
-
-    @property
-    def intake(self) -> Intake:
-        return self._intake
-
-    @property
-    def destination(self) -> str:
-        return self._destination
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def status(self) -> SubscriptionStatus:
-        return self._intake.status
 
     # Taking in
 
     def arrived(self, item: Item) -> None:
-        delivery = item.delivery
-        if delivery.undecodable is not None or self._rules.errors.max_deliveries is not None:
-            decision = self._rules.before(
-                delivery.envelope,
-                redelivered=delivery.redelivered,
-                counted=delivery.delivery_count,
-                undecodable=delivery.undecodable,
-                now=utc_now(),
-            )
-            if decision is not None:
-                self._run(self._settle_alone(item, decision))
-                return
+        if (decision := self._unhandled(item)) is not None:
+            self._settle_in_background(self._settle_one(item, decision))
+            return
         self._buffer.append((item, self._tasks.loop.time()))
         if len(self._buffer) == 1 or len(self._buffer) >= self._max_messages:
             self._wake()
@@ -177,7 +131,7 @@ class BatchSubscription:
                 f"the batch handle of {self._destination!r} is closed; what was not settled went back to the broker"
             )
         chosen = self._claim(settled)
-        work = self._run(self._settle_all(chosen, verdict))
+        work = self._settle_in_background(self._settle_all(chosen, verdict))
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError as error:
@@ -206,57 +160,26 @@ class BatchSubscription:
     async def _settle_all(self, chosen: dict[int, tuple[QueueMessage, Item]], verdict: MessageStatus) -> None:
         try:
             for key, (_, item) in list(chosen.items()):
-                envelope = item.delivery.envelope
-                count = deliveries(
-                    envelope, redelivered=item.delivery.redelivered, counted=item.delivery.delivery_count
-                )
-                decision = self._rules.after(envelope, count, verdict, utc_now())
-                if not await self._settler.try_once(item, decision):
-                    await self._settler.until_done(item, decision)
+                await self._settle_one(item, self._decide(item, verdict))
                 del chosen[key]
-                self._intake.settled(item.session)
         finally:
             self._held.update(chosen)  # the rest of a settling that was cancelled is held still
             self.last_progress = self._tasks.loop.time()
 
-    async def _settle_alone(self, item: Item, decision: Decision) -> None:
-        """Settle what is not to be handled."""
+    async def _settle_one(self, item: Item, decision: Decision) -> None:
         if not await self._settler.try_once(item, decision):
             await self._settler.until_done(item, decision)
         self._intake.settled(item.session)
 
-    def _run(self, work: Any) -> asyncio.Task[None]:
-        task = self._tasks.start(work, f"factflow-queue-settle {self._name}")
-        self._settling[task] = None
-        task.add_done_callback(lambda task: self._settling.pop(task, None))
-        return task
-
     # Closing
-
-    async def close(self, *, timeout: float | None = 30.0) -> None:  # a grace for settling
-        """Take no more, let settling that has begun finish for ``timeout`` seconds; what is unsettled goes back."""
-        check_grace(timeout)
-        await self.closer.close(timeout)
-
-    def _running(self) -> list[asyncio.Task[Any]]:
-        return list(self._settling)
 
     def _stop_taking(self) -> Coroutine[Any, Any, None]:
         self._wake()
-        return self._intake.stop_taking()
+        return super()._stop_taking()
 
     async def _end(self) -> None:
-        self._on_closed(self)
         self._wake()
-        await self._intake.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
+        await super()._end()
 
 
 def _set(waiter: asyncio.Future[None]) -> None:

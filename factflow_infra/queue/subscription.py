@@ -10,8 +10,7 @@ import contextvars
 from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import QueueStoppedError
-from factflow_infra.queue.checks import check_grace
-from factflow_infra.queue.closing import Closer
+from factflow_infra.queue.live import LiveSubscription
 from factflow_infra.queue.messages import MessageStatus
 from factflow_infra.queue.settling import deliveries
 from factflow_infra.queue.timestamps import utc_now
@@ -19,13 +18,10 @@ from factflow_infra.queue.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import TracebackType
-    from typing import Self
 
-    from factflow_infra.queue.intake import Intake, Item, Session
-    from factflow_infra.queue.messages import MessageHandler, QueueMessage, SubscriptionStatus
+    from factflow_infra.queue.intake import Item, Session
+    from factflow_infra.queue.messages import MessageHandler, QueueMessage
     from factflow_infra.queue.options import EngineOptions
-    from factflow_infra.queue.settler import Settler
     from factflow_infra.queue.settling import Decision, Rules
     from factflow_infra.queue.tasks import Tasks
 
@@ -48,7 +44,7 @@ class _Worker:
         self.task: asyncio.Task[Any] | None = None
 
 
-class HandlerSubscription:
+class HandlerSubscription(LiveSubscription):
     """What ``subscribe`` returns."""
 
     def __init__(
@@ -63,49 +59,17 @@ class HandlerSubscription:
         tasks: Tasks,
         on_closed: Callable[[HandlerSubscription], None],
     ) -> None:
-        self._name = name
-        self._destination = rules.source.destination.text
+        super().__init__(name=name, rules=rules, options=options, tasks=tasks, on_closed=on_closed)
         self._handler = handler
         self._concurrency = concurrency
-        self._rules = rules
         self._options = options
-        self._tasks = tasks
-        self._intake: Intake
-        self._settler: Settler
         self._turns = Turns()
         self._workers: dict[_Worker, None] = {}
         self._idle: list[asyncio.Future[None]] = []
-        self._settling: dict[asyncio.Task[Any], None] = {}
         self._self_cancelled: dict[str, int] = {}
         self._over = False
-        self._on_closed = on_closed
-        self.closer = Closer(
-            tasks, options.cancel_grace, running=self._running, stop_taking=self._stop_taking, end=self._end
-        )
-        self.last_progress: float | None = None
         self._context = contextvars.copy_context()
         self._context.run(HANDLING.set, owner)
-
-    def attach(self, intake: Intake, settler: Settler) -> None:
-        """Give it what takes in and what settles; they need to know it first."""
-        self._intake = intake
-        self._settler = settler
-
-    @property
-    def intake(self) -> Intake:
-        return self._intake
-
-    @property
-    def destination(self) -> str:
-        return self._destination
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def status(self) -> SubscriptionStatus:
-        return self._intake.status
 
     # Taking in
 
@@ -196,18 +160,9 @@ class HandlerSubscription:
     async def _handle(self, item: Item) -> bool:
         """Handle one message and settle it. False where settling goes on in the background."""
         delivery = item.delivery
-        rules = self._rules
         self.last_progress = self._tasks.loop.time()
-        if delivery.undecodable is not None or rules.errors.max_deliveries is not None:
-            decision = rules.before(
-                delivery.envelope,
-                redelivered=delivery.redelivered,
-                counted=delivery.delivery_count,
-                undecodable=delivery.undecodable,
-                now=utc_now(),
-            )
-            if decision is not None:
-                return await self._settle_or_later(item, decision)
+        if (decision := self._unhandled(item)) is not None:
+            return await self._settle_or_later(item, decision)
         envelope = delivery.envelope
         count = deliveries(envelope, redelivered=delivery.redelivered, counted=delivery.delivery_count)
         message = envelope.message.delivered(self._destination, count, redelivered=count > 1)
@@ -229,7 +184,7 @@ class HandlerSubscription:
             if item.session.alive:
                 await self._settler.ack(item)
             return True
-        return await self._settle_or_later(item, rules.after(envelope, count, outcome, utc_now()))
+        return await self._settle_or_later(item, self._rules.after(envelope, count, outcome, utc_now()))
 
     async def _handling_cancelled(self, item: Item, message: QueueMessage) -> bool:
         task = asyncio.current_task()
@@ -251,11 +206,6 @@ class HandlerSubscription:
         await self._intake.release_begun(item)
         return True
 
-    def _decide(self, item: Item, outcome: object) -> Decision:
-        delivery = item.delivery
-        count = deliveries(delivery.envelope, redelivered=delivery.redelivered, counted=delivery.delivery_count)
-        return self._rules.after(delivery.envelope, count, outcome, utc_now())
-
     # Settling
 
     async def _settle_or_later(self, item: Item, decision: Decision) -> bool:
@@ -276,13 +226,7 @@ class HandlerSubscription:
 
     def _later(self, item: Item, work: Coroutine[Any, Any, None]) -> None:
         """Settle ``item`` in the background; it keeps its turn, and counts as held, until ``work`` has ended."""
-        task = self._tasks.start(work, f"factflow-queue-settle {self._name}")
-        self._settling[task] = None
-        task.add_done_callback(lambda task: self._settled(task, item))
-
-    def _settled(self, task: asyncio.Task[Any], item: Item) -> None:
-        self._settling.pop(task, None)
-        self._done(item)
+        self._settle_in_background(work, lambda: self._done(item))
 
     # Pausing and closing
 
@@ -292,32 +236,14 @@ class HandlerSubscription:
     async def resume(self) -> None:
         self._intake.resume()
 
-    async def close(self, *, timeout: float | None = 30.0) -> None:  # a grace for handlers
-        """Take no more, let handlers finish for ``timeout`` seconds, then cancel them. Their messages go back.
-
-        Asked for from within a handler of this subscription, it returns when everything else has ended; the rest follows
-        once that handler has returned and its verdict is applied.
-        """
-        check_grace(timeout)
-        await self.closer.close(timeout)
-
     def _running(self) -> list[asyncio.Task[Any]]:
-        return [*(worker.task for worker in self._workers if worker.task is not None), *self._settling]
+        return [*(worker.task for worker in self._workers if worker.task is not None), *super()._running()]
 
     def _stop_taking(self) -> Coroutine[Any, Any, None]:
         while self._idle:
             self._wake()
-        return self._intake.stop_taking()
+        return super()._stop_taking()
 
     async def _end(self) -> None:
         self._over = True
-        self._on_closed(self)
-        await self._intake.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
+        await super()._end()
