@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from factflow_infra_testing.broker.queues import Queue
     from factflow_infra_testing.broker.sessions import Consumer, Session
+
+Position = tuple[int, int]
+"""Where a message stands in a topic's log: the number of the segment, and the index in it."""
+NOWHERE: Final[Position] = (-1, -1)
+"""Before everything; also of what is in no log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +33,24 @@ class Message:
 
     ``payload`` is the front end's own and opaque here; ``key`` is the message id; ``size`` counts towards byte windows;
     ``ttl`` is in seconds; ``headers`` are what a headers exchange looks at; ``laboratory``: published by the test
-    itself, which the faults of a publish do not meet.
+    itself, which the faults of a publish do not meet. ``due``: when it may be delivered, where the broker delays by itself.
+    ``group``: what a sticky queue goes by. ``keys``: the ids of all messages in it, where it is a batch. ``position``: where
+    in its topic's log it stands.
     """
 
     __slots__ = (
         "client",
         "deaths",
+        "due",
         "exchange",
+        "group",
         "headers",
         "key",
+        "keys",
         "laboratory",
         "payload",
         "persistent",
+        "position",
         "routing_key",
         "size",
         "source",
@@ -59,6 +70,9 @@ class Message:
         source: str = "",
         laboratory: bool = False,
         deaths: tuple[Death, ...] = (),
+        due: float | None = None,
+        group: str | bytes | None = None,
+        keys: tuple[str, ...] = (),
     ) -> None:
         self.key = key
         self.payload = payload
@@ -70,6 +84,10 @@ class Message:
         self.source = source
         self.laboratory = laboratory
         self.deaths = deaths
+        self.due = due
+        self.group = group
+        self.keys = keys or (key,)
+        self.position: Position = NOWHERE
         self.exchange = ""
         self.routing_key = ""
 
@@ -86,11 +104,14 @@ class Message:
             source=self.source,
             laboratory=laboratory,
             deaths=deaths,
+            due=self.due,
+            group=self.group,
+            keys=self.keys,
         )
 
 
 class Entry:
-    """One copy of a message in one queue. ``serial`` is its place; ``returns`` how often it came back."""
+    """One copy of a message in one queue. ``serial`` is its place; ``returns`` how often it came back, as the broker counts."""
 
     __slots__ = ("expires_at", "message", "redelivered", "returns", "serial")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from factflow_infra_testing.broker.logs import Log
     from factflow_infra_testing.broker.queues import Queue
 
 _NO_ARGUMENTS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -47,9 +48,9 @@ class Forward:
 
 
 class Exchange:
-    """A named exchange. ``label`` is its name the way the user wrote it."""
+    """A named exchange. ``label`` is its name the way the user wrote it; ``log``: it keeps what it was given."""
 
-    __slots__ = ("auto_delete", "bindings", "durable", "forwards", "kind", "label", "name")
+    __slots__ = ("auto_delete", "bindings", "durable", "forwards", "kind", "label", "log", "name")
 
     def __init__(self, name: str, kind: ExchangeKind, *, label: str, durable: bool, auto_delete: bool) -> None:
         self.name = name
@@ -57,6 +58,7 @@ class Exchange:
         self.label = label
         self.durable = durable
         self.auto_delete = auto_delete
+        self.log: Log | None = None
         self.bindings: list[Binding] = []
         self.forwards: list[Forward] = []
 

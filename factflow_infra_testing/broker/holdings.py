@@ -45,6 +45,13 @@ class Holdings(Topology):
                 consumer.cancelled()
         return gone
 
+    def forget_counts(self, queue: Queue) -> None:
+        """Nobody consumes any more: where the profile says so, how often messages came back is forgotten."""
+        if queue.type.forgets_counts and not queue.consumers:
+            for entry in queue:
+                entry.returns = 0
+                entry.redelivered = False
+
     def delete_if_unused(self, queue: Queue) -> None:
         """Delete an auto-delete queue whose last consumer has gone."""
         if queue.auto_delete and queue.had_consumers and not queue.consumers and queue.alive:
@@ -62,10 +69,11 @@ class Holdings(Topology):
         reason: str = "",
     ) -> None:
         if self.observer is not None:
-            key, serial, redelivered = entry.message.key, entry.serial, entry.redelivered
-            self.observer(
-                BrokerEvent(self.now, kind, queue.label, key, serial, client, redelivered, count, source, reason)
-            )
+            redelivered = entry.redelivered
+            for serial, key in enumerate(entry.message.keys, entry.serial):
+                self.observer(
+                    BrokerEvent(self.now, kind, queue.label, key, serial, client, redelivered, count, source, reason)
+                )
 
     def end_consumer(self, consumer: Consumer) -> None:
         consumer.active = False

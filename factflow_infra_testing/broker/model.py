@@ -13,6 +13,7 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
+from factflow_infra_testing.broker.choosing import chosen
 from factflow_infra_testing.broker.entries import Delivery, Entry, Message
 from factflow_infra_testing.broker.events import (
     ACCEPTED,
@@ -27,12 +28,14 @@ from factflow_infra_testing.broker.events import (
 from factflow_infra_testing.broker.faults import DUPLICATE, REDELIVERY_UNFLAGGED, REORDER
 from factflow_infra_testing.broker.holdings import Holdings
 from factflow_infra_testing.broker.outcomes import Outcome, dead_letter_of, goes_round
-from factflow_infra_testing.broker.queues import Overflow
+from factflow_infra_testing.broker.queues import Dispatch, Overflow
 from factflow_infra_testing.broker.sessions import Connection, Consumer, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from factflow_infra_testing.broker.entries import Position
+    from factflow_infra_testing.broker.exchanges import Exchange
     from factflow_infra_testing.broker.profiles import Profile
     from factflow_infra_testing.broker.queues import Queue
     from factflow_infra_testing.search.decisions import Decisions
@@ -67,6 +70,8 @@ class Broker(Holdings):
                 if not exchange or exchange in self.exchanges:
                     self.publish(exchange, key, message)
             for queue in list(self.timed_queues):
+                if queue.recall(self.now):
+                    self._dispatch(queue)
                 self._expire_heads(queue)
                 if self._queue_expiry(queue) <= self.now:
                     self.delete_queue(queue.name)
@@ -79,6 +84,8 @@ class Broker(Holdings):
             head = queue.head() if queue.timed else None
             if head is not None and head.expires_at is not None:
                 due = min(due, head.expires_at)
+            if queue.waiting:
+                due = min(due, queue.waiting[0][0])
             due = min(due, self._queue_expiry(queue))
         return due
 
@@ -130,12 +137,13 @@ class Broker(Holdings):
                 self.end_consumer(consumer)
         for session in ending:
             for delivery in session.unacked.values():
-                queue = delivery.queue
-                queue.unacked -= 1
-                touched[queue] = None
+                self._let_go(delivery)
+                touched[delivery.queue] = None
                 self._take_back(delivery, lost=True)
             session.unacked.clear()
+        for session in ending:
             for consumer in session.consumers:
+                self.forget_counts(consumer.queue)
                 self.delete_if_unused(consumer.queue)
             session.consumers.clear()
         return list(touched)
@@ -149,9 +157,14 @@ class Broker(Holdings):
         if not exchange:
             queue = self.queues.get(key)
             return Outcome.UNROUTED if queue is None else self._enqueue(queue, message)
-        queues = self.exchange(exchange).route(key, message.headers)
+        source = self.exchange(exchange)
+        if source.log is not None:
+            source.log.append(message)
+            if source.log.is_full:
+                self._trim(source)
+        queues = source.route(key, message.headers)
         if not queues:
-            return Outcome.UNROUTED
+            return Outcome.UNROUTED if source.log is None else Outcome.ROUTED
         outcomes = [self._enqueue(queue, message) for queue in queues]
         return Outcome.REFUSED if Outcome.REFUSED in outcomes else Outcome.ROUTED
 
@@ -182,9 +195,17 @@ class Broker(Holdings):
             ttl = message.ttl if ttl is None else min(ttl, message.ttl)
             self.note_timed(queue)
         self._serial = serial = self._serial + 1
+        self._serial += len(message.keys) - 1
         entry = Entry(serial, message, None if ttl is None else self.now + ttl)
         if self.observer is not None:
             self.tell(ACCEPTED, queue, entry, client=message.client, source=message.source)
+        slack = queue.type.delay_slack
+        if slack is not None and message.due is not None and queue.dispatch is not Dispatch.SINGLE:
+            due = message.due - slack
+            if due > self.now:
+                queue.set_aside(entry, due)
+                self.timed_queues[queue] = None
+                return Outcome.ROUTED
         queue.ready.append(entry)
         if queue.rotation:
             self._dispatch(queue)
@@ -204,10 +225,22 @@ class Broker(Holdings):
         window: int = 0,
         auto_ack: bool = False,
         cancelled: Callable[[], None] | None = None,
+        permits: int | None = None,
     ) -> Consumer:
         """A consumer of ``queue_name``; it is last in turn. Raises ``RefusedError``: no queue, or another's exclusive one."""
         queue = self.queue(queue_name, session.connection)
-        consumer = Consumer(session, queue, deliver, limit=limit, window=window, auto_ack=auto_ack, cancelled=cancelled)
+        self._serial += 1
+        consumer = Consumer(
+            session,
+            queue,
+            deliver,
+            limit=limit,
+            window=window,
+            auto_ack=auto_ack,
+            cancelled=cancelled,
+            permits=permits,
+            serial=self._serial,
+        )
         session.consumers[consumer] = None
         queue.consumers[consumer] = None
         queue.had_consumers = True
@@ -219,6 +252,13 @@ class Broker(Holdings):
         """Cap what all consumers of ``session`` hold together; 0 is no cap."""
         session.limit = limit
         for consumer in list(session.consumers):
+            self._wait_in_turn(consumer)
+            self._dispatch(consumer.queue)
+
+    def flow(self, consumer: Consumer, permits: int) -> None:
+        """``consumer`` asks for so many messages more."""
+        if consumer.active and consumer.permits is not None:
+            consumer.permits += permits
             self._wait_in_turn(consumer)
             self._dispatch(consumer.queue)
 
@@ -243,6 +283,9 @@ class Broker(Holdings):
             return
         if queue.timed:
             self._expire_heads(queue)
+        if queue.dispatch is not Dispatch.IN_TURN:
+            self._dispatch_to_chosen(queue)
+            return
         rotation = queue.rotation
         while rotation and (queue.returned or queue.ready):
             if self._reorders and len(rotation) > 1:
@@ -259,6 +302,13 @@ class Broker(Holdings):
             if self._duplicates:
                 self._send_again(delivery)
 
+    def _dispatch_to_chosen(self, queue: Queue) -> None:
+        for entry, consumer in chosen(queue):
+            queue.remove(entry)
+            consumer.deliver(
+                self._hand_over(queue, consumer.session, consumer, auto_ack=consumer.auto_ack, entry=entry)
+            )
+
     def _shuffle(self, queue: Queue) -> None:
         """The fault ``reorder``: another consumer's turn is now. Whose turn it is, no broker promises to its clients."""
         able = [consumer for consumer in queue.rotation if consumer.has_credit()]
@@ -272,8 +322,17 @@ class Broker(Holdings):
             if head is not None:
                 self.tell(FAULT, queue, head, reason=REORDER)
 
-    def _hand_over(self, queue: Queue, session: Session, consumer: Consumer | None, *, auto_ack: bool) -> Delivery:
-        entry = queue.take()
+    def _hand_over(
+        self,
+        queue: Queue,
+        session: Session,
+        consumer: Consumer | None,
+        *,
+        auto_ack: bool,
+        entry: Entry | None = None,
+    ) -> Delivery:
+        if entry is None:
+            entry = queue.take()
         if self._unflags and entry.redelivered:
             entry.redelivered = not self._decisions.pick(2, REDELIVERY_UNFLAGGED, queue.label)
         session.last_tag = tag = session.last_tag + 1
@@ -282,11 +341,16 @@ class Broker(Holdings):
             session.unacked[tag] = delivery
             queue.unacked += 1
             if consumer is not None:
+                if queue.dispatch is Dispatch.STICKY:
+                    group = entry.message.group
+                    queue.holders[group] = (consumer, queue.holders.get(group, (consumer, 0))[1] + 1)
                 consumer.held += 1
                 consumer.held_bytes += entry.message.size
                 if session.limit:  # so that the next room under the common limit is another consumer's
                     session.consumers.pop(consumer, None)
                     session.consumers[consumer] = None
+        if consumer is not None and consumer.permits is not None:
+            consumer.permits -= len(entry.message.keys)
         if self.observer is not None:
             client = session.connection.client
             self.tell(DELIVERED, queue, entry, client=client, count=delivery.count)
@@ -311,12 +375,29 @@ class Broker(Holdings):
 
     # --- settling ---------------------------------------------------------------------------------------------------
 
+    def _let_go(self, delivery: Delivery) -> None:
+        """``delivery`` is no longer held by its session."""
+        queue = delivery.queue
+        queue.unacked -= 1
+        group = delivery.entry.message.group
+        holder = queue.holders.get(group)
+        if holder is not None and holder[0] is delivery.consumer:
+            if holder[1] > 1:
+                queue.holders[group] = (holder[0], holder[1] - 1)
+            else:
+                del queue.holders[group]
+
+    def ack_ready(self, queue: Queue, wanted: Callable[[Entry], bool], *, client: str) -> None:
+        """Settle for good what nobody holds: a cursor moves by position, whoever was given the message."""
+        for entry in queue.retain(lambda entry: not wanted(entry)):
+            self.tell(ACKED, queue, entry, client=client)
+
     def ack(self, delivery: Delivery) -> bool:
         """Settle for good. ``False`` where it was settled before, or its session is gone: nothing changed."""
         if delivery.session.unacked.pop(delivery.tag, None) is None:
             return False
         queue = delivery.queue
-        queue.unacked -= 1
+        self._let_go(delivery)
         if self.observer is not None:
             self.tell(ACKED, queue, delivery.entry, client=delivery.session.connection.client)
         self._credit(delivery)
@@ -327,7 +408,7 @@ class Broker(Holdings):
         if delivery.session.unacked.pop(delivery.tag, None) is None:
             return False
         queue = delivery.queue
-        queue.unacked -= 1
+        self._let_go(delivery)
         if requeue:
             self._take_back(delivery, lost=False)
         elif queue.alive:
@@ -349,9 +430,11 @@ class Broker(Holdings):
             for other in list(session.consumers):
                 self._wait_in_turn(other)
                 self._dispatch(other.queue)
-        elif consumer is not None and consumer.active and not consumer.waiting:
-            self._wait_in_turn(consumer)
+        elif consumer is not None and consumer.active:
             queue = consumer.queue
+            if consumer.waiting and queue.dispatch is Dispatch.IN_TURN:
+                return
+            self._wait_in_turn(consumer)
             if queue.returned or queue.ready:
                 self._dispatch(queue)
 
@@ -361,8 +444,9 @@ class Broker(Holdings):
         if not queue.alive:
             self.tell(DROPPED, queue, entry, reason="deleted")
             return
-        entry.returns += 1
-        entry.redelivered = True
+        if not lost or queue.type.counts_lost:
+            entry.returns += 1
+            entry.redelivered = True
         limit = queue.options.delivery_limit
         if limit is not None and entry.returns > limit:
             self._bury(queue, entry, "delivery_limit")
@@ -387,6 +471,30 @@ class Broker(Holdings):
 
     # --- the broker as a whole --------------------------------------------------------------------------------------
 
+    def rewind(self, queue_name: str, exchange_name: str, after: Position) -> None:
+        """Have a queue hold what the log of its topic holds behind ``after``, and nothing else that is ready."""
+        log = self.exchange(exchange_name).log
+        queue = self.queue(queue_name)
+        self.purge(queue_name)
+        for message in () if log is None else log.after(after):
+            self._enqueue(queue, message)
+
+    def _trim(self, exchange: Exchange) -> None:
+        """Begin a new segment of a topic's log; those before it go that no queue needs any more."""
+        log = exchange.log
+        if log is None:
+            return
+        bound = {binding.queue: None for binding in exchange.bindings}
+        held = [entry.message.position for queue in bound for entry in (*queue, *(item[2] for item in queue.waiting))]
+        held += [
+            delivery.entry.message.position
+            for connection in self.connections
+            for session in connection.sessions
+            for delivery in session.unacked.values()
+            if delivery.queue in bound
+        ]
+        log.roll(min(held, default=None))
+
     def restart(self, *, crash: bool = False, spare_laboratory: bool = False) -> None:
         """Stop, or crash, and start again: sessions end, what is not durable is gone.
 
@@ -410,6 +518,9 @@ class Broker(Holdings):
             if crash and queue.type.crash_flags:
                 for entry in queue:
                     entry.redelivered = True
+            self.forget_counts(queue)
+        for exchange in self.exchanges.values():
+            self._trim(exchange)
         for name in [name for name, exchange in self.exchanges.items() if not exchange.durable]:
             self.delete_exchange(name)
         self._scheduled = [item for item in self._scheduled if item[4].persistent]

@@ -38,6 +38,9 @@ class QueueType:
     restart. ``crash_flags``: after a crash every message that was kept is flagged as redelivered. ``keeps_turn``: a
     consumer that a delivery leaves without room joins the end of the line all the same, and leaves it only when its turn
     comes and it still has none. ``limit_widens``: a nack past the delivery limit gives its consumer room for two.
+    ``counts_lost``: what came back because its session ended counts as well. ``forgets_counts``: the counts are gone with the
+    last consumer. ``delay_slack``: messages with a due time wait in the queue, and may come so many seconds too early;
+    ``None``: this broker delays nothing by itself.
     ``exclusive``, ``transient``, ``auto_delete``: queues of this type may be so.
     """
 
@@ -51,6 +54,9 @@ class QueueType:
     crash_flags: bool
     keeps_turn: bool
     limit_widens: bool
+    counts_lost: bool
+    forgets_counts: bool
+    delay_slack: float | None
     exclusive: bool
     transient: bool
     auto_delete: bool
@@ -91,6 +97,9 @@ _CLASSIC: Final = QueueType(
     crash_flags=True,
     keeps_turn=True,
     limit_widens=False,
+    counts_lost=True,
+    forgets_counts=False,
+    delay_slack=None,
     exclusive=True,
     transient=True,
     auto_delete=True,
@@ -105,6 +114,9 @@ _CLASSIC: Final = QueueType(
             "crash_flags": "RMQ-11",
             "keeps_turn": "RMQ-19",
             "limit_widens": "RMQ-3",
+            "counts_lost": "RMQ-2",
+            "forgets_counts": "RMQ-3",
+            "delay_slack": "RMQ-17",
             "exclusive": "RMQ-13",
             "transient": "RMQ-13",
             "auto_delete": "RMQ-14",
@@ -123,6 +135,9 @@ _QUORUM: Final = QueueType(
     crash_flags=False,
     keeps_turn=False,
     limit_widens=True,
+    counts_lost=True,
+    forgets_counts=False,
+    delay_slack=None,
     exclusive=False,
     transient=False,
     auto_delete=False,
@@ -137,6 +152,9 @@ _QUORUM: Final = QueueType(
             "crash_flags": "RMQ-10",
             "keeps_turn": "RMQ-19",
             "limit_widens": "RMQ-22",
+            "counts_lost": "RMQ-7",
+            "forgets_counts": "RMQ-7",
+            "delay_slack": "RMQ-17",
             "exclusive": "RMQ-13",
             "transient": "RMQ-13",
             "auto_delete": "RMQ-13",
@@ -167,10 +185,67 @@ def _rabbitmq(name: str, default_type: str) -> Profile:
     )
 
 
+_SUBSCRIPTION: Final = QueueType(
+    name="subscription",
+    nack=Place.ORIGINAL,
+    nack_limited=Place.ORIGINAL,
+    lost=Place.ORIGINAL,
+    counts=True,
+    limits=False,
+    keeps_transient=True,
+    crash_flags=False,
+    keeps_turn=True,
+    limit_widens=False,
+    counts_lost=True,
+    forgets_counts=True,
+    delay_slack=1.0,
+    exclusive=True,
+    transient=True,
+    auto_delete=True,
+    evidence=MappingProxyType(
+        {
+            "nack": "PUL-40",
+            "nack_limited": "PUL-40",
+            "lost": "PUL-41",
+            "counts": "PUL-42",
+            "limits": "PUL-42",
+            "keeps_transient": "PUL-43",
+            "crash_flags": "PUL-42",
+            "keeps_turn": "PUL-44",
+            "limit_widens": "PUL-42",
+            "counts_lost": "PUL-42",
+            "forgets_counts": "PUL-42",
+            "delay_slack": "PUL-45",
+            "exclusive": "PUL-46",
+            "transient": "PUL-46",
+            "auto_delete": "PUL-46",
+        }
+    ),
+)
+
+_PULSAR: Final = Profile(
+    name="pulsar",
+    queue_types=MappingProxyType({"subscription": _SUBSCRIPTION}),
+    default_type="subscription",
+    exclusive_type="subscription",
+    heartbeat=60.0,
+    unflagged_redelivery=False,
+    evidence=MappingProxyType(
+        {
+            "queue_types": "PUL-46",
+            "default_type": "PUL-46",
+            "exclusive_type": "PUL-46",
+            "heartbeat": "PUL-47",
+            "unflagged_redelivery": "PUL-42",
+        }
+    ),
+)
+
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
     {
         "rabbitmq-classic": _rabbitmq("rabbitmq-classic", "classic"),
         "rabbitmq-quorum": _rabbitmq("rabbitmq-quorum", "quorum"),
+        "pulsar": _PULSAR,
     }
 )
 """The known brokers by name. ``rabbitmq`` is short for ``rabbitmq-quorum``, what the provider declares by default."""

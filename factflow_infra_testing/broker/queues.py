@@ -25,6 +25,16 @@ class Overflow(StrEnum):
     REJECT_PUBLISH = "reject-publish"
 
 
+class Dispatch(StrEnum):
+    """Which of a queue's consumers gets the next message."""
+
+    IN_TURN = "in turn"
+    SINGLE = "single"
+    """The one that was there first; the others stand by."""
+    STICKY = "sticky"
+    """All messages of a group go to one consumer, in order, and to another only once that one holds none of them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueOptions:
     """A queue's own settings; times in seconds. ``expires``: a queue without consumers is deleted after so long.
@@ -46,15 +56,18 @@ class Queue:
     """A queue's state. ``label`` is its name as faults and events show it, the way the user wrote it.
 
     ``ready`` holds what stands where it was published; ``returned`` is a heap of what came back ahead of those, keyed
-    by its place. ``rotation`` holds the consumers with credit, the next one first.
+    by its place. ``rotation`` holds the consumers with credit, the next one first. ``waiting`` is a heap of what is not due
+    yet. ``holders`` says for each group of a sticky queue who holds how many of it.
     """
 
     __slots__ = (
         "alive",
         "auto_delete",
         "consumers",
+        "dispatch",
         "durable",
         "had_consumers",
+        "holders",
         "idle_since",
         "label",
         "name",
@@ -67,6 +80,7 @@ class Queue:
         "timed",
         "type",
         "unacked",
+        "waiting",
     )
 
     def __init__(
@@ -92,6 +106,9 @@ class Queue:
         self.returned: list[tuple[int, Entry]] = []
         self.returns = 0
         self.rotation: deque[Consumer] = deque()
+        self.waiting: list[tuple[float, int, Entry]] = []
+        self.dispatch = Dispatch.IN_TURN
+        self.holders: dict[str | bytes | None, tuple[Consumer, int]] = {}
         self.consumers: dict[Consumer, None] = {}
         self.had_consumers = False
         self.unacked = 0
@@ -126,14 +143,37 @@ class Queue:
         self.returns += 1
         heappush(self.returned, (entry.serial if place is Place.ORIGINAL else self.returns, entry))
 
+    def remove(self, entry: Entry) -> None:
+        """Take out a ready entry from wherever it stands."""
+        if entry is self.head():
+            self.take()
+        else:
+            self.retain(lambda other: other is not entry)
+
     def retain(self, keep: Callable[[Entry], bool]) -> list[Entry]:
-        """Take out, and return in order, what ``keep`` says no to; the places of the rest stay."""
-        gone = [entry for entry in self if not keep(entry)]
+        """Take out, and return in order, what ``keep`` says no to; the places of the rest stay. What waits is included."""
+        late = sorted(item for item in self.waiting if not keep(item[2]))
+        gone = [entry for entry in self if not keep(entry)] + [entry for _, _, entry in late]
         if gone:
             self.returned = [item for item in self.returned if keep(item[1])]
             heapify(self.returned)
             self.ready = deque(entry for entry in self.ready if keep(entry))
+            self.waiting = [item for item in self.waiting if keep(item[2])]
+            heapify(self.waiting)
         return gone
+
+    def set_aside(self, entry: Entry, due: float) -> None:
+        """Keep ``entry`` from being delivered until ``due``."""
+        heappush(self.waiting, (due, entry.serial, entry))
+
+    def recall(self, now: float) -> bool:
+        """Have what is due by ``now`` delivered, from its place; says whether there was any."""
+        found = False
+        while self.waiting and self.waiting[0][0] <= now:
+            entry = heappop(self.waiting)[2]
+            heappush(self.returned, (entry.serial, entry))
+            found = True
+        return found
 
     @property
     def nack_place(self) -> Place:

@@ -164,9 +164,9 @@ class SimulatedBroker:
         queues = self.broker.queues
         told = [line for link in self._links if (line := link.pending)]
         told += [
-            f"{queue.label}: {len(queue) + queue.unacked} messages for a live consumer"
+            f"{queue.label}: {held} messages for a live consumer"
             for queue in queues.values()
-            if queue.consumers and len(queue) + queue.unacked
+            if queue.consumers and (held := len(queue) + len(queue.waiting) + queue.unacked)
         ]
         told += [
             f"{exchange or queues[key].label}: message {message.key!r} is due at {due:.3f} s"

@@ -47,7 +47,8 @@ class Consumer:
     """Takes from one queue while it has credit: ``limit`` messages and ``window`` bytes held; 0 is no cap.
 
     ``deliver`` is called with each delivery, in order, in the middle of the broker's own work: it may only note it.
-    ``cancelled`` is called when the broker ends the consumer.
+    ``cancelled`` is called when the broker ends the consumer. ``permits``: how many more messages it has asked for, where it
+    asks; ``None`` where only what it holds counts. ``serial`` tells the consumers of a broker apart.
     """
 
     __slots__ = (
@@ -58,7 +59,9 @@ class Consumer:
         "held",
         "held_bytes",
         "limit",
+        "permits",
         "queue",
+        "serial",
         "session",
         "waiting",
         "window",
@@ -74,6 +77,8 @@ class Consumer:
         window: int,
         auto_ack: bool,
         cancelled: Callable[[], None] | None,
+        permits: int | None,
+        serial: int,
     ) -> None:
         self.session = session
         self.queue = queue
@@ -82,6 +87,8 @@ class Consumer:
         self.window = window
         self.auto_ack = auto_ack
         self.cancelled = cancelled
+        self.permits = permits
+        self.serial = serial
         self.held = 0
         self.held_bytes = 0
         self.active = True
@@ -90,6 +97,8 @@ class Consumer:
     def has_credit(self) -> bool:
         """Whether it may be given one more message. A byte window admits one message of any size when empty."""
         if self.limit and self.held >= self.limit:
+            return False
+        if self.permits is not None and self.permits <= 0:
             return False
         if self.window and self.held_bytes >= self.window:
             return False

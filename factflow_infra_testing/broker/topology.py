@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from factflow_infra_testing.broker.errors import RefusalCode, RefusedError
 from factflow_infra_testing.broker.exchanges import Exchange, ExchangeKind
+from factflow_infra_testing.broker.logs import Log
 from factflow_infra_testing.broker.queues import Queue, QueueOptions
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Topology:
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {}
         self.timed_queues: dict[Queue, None] = {}
+        self._segments = 0
 
     def declare_queue(
         self,
@@ -131,8 +133,12 @@ class Topology:
         label: str | None = None,
         durable: bool = True,
         auto_delete: bool = False,
+        logged: bool = False,
     ) -> Exchange:
-        """The exchange called ``name``, made if it is not there. Raises ``RefusedError``: it exists otherwise."""
+        """The exchange called ``name``, made if it is not there. Raises ``RefusedError``: it exists otherwise.
+
+        ``logged``: it keeps what it is given, so that queues which are bound later can have that as well.
+        """
         if not name:
             raise RefusedError(RefusalCode.ACCESS_REFUSED, "the default exchange cannot be declared")
         exchange = self.exchanges.get(name)
@@ -140,12 +146,18 @@ class Topology:
             exchange = self.exchanges[name] = Exchange(
                 name, kind, label=name if label is None else label, durable=durable, auto_delete=auto_delete
             )
+            if logged:
+                exchange.log = Log(self._new_segment)
         elif (exchange.kind, exchange.durable, exchange.auto_delete) != (kind, durable, auto_delete):
             raise RefusedError(
                 RefusalCode.PRECONDITION_FAILED,
                 f"exchange '{name}' exists already with other properties than asked for",
             )
         return exchange
+
+    def _new_segment(self) -> int:
+        self._segments += 1
+        return self._segments
 
     def exchange(self, name: str) -> Exchange:
         """The exchange called ``name``. Raises ``RefusedError``: there is none."""
@@ -183,7 +195,7 @@ class Topology:
     def depth(self, queue_name: str) -> int:
         """How many messages a queue holds, ready and unacked; 0 where there is no such queue."""
         queue = self.queues.get(queue_name)
-        return 0 if queue is None else len(queue) + queue.unacked
+        return 0 if queue is None else len(queue) + len(queue.waiting) + queue.unacked
 
     def ready(self, queue_name: str) -> list[Message]:
         """What is ready in a queue, in delivery order; nothing where there is no such queue."""

@@ -467,7 +467,9 @@ def test_duplicate_sends_the_tests_message_again_and_nobody_elses():
 
 
 def test_unknown_profiles_are_named_with_the_known_ones():
-    with pytest.raises(SettingsError, match=r"'kafka'; known profiles: rabbitmq, rabbitmq-classic, rabbitmq-quorum"):
+    with pytest.raises(
+        SettingsError, match=r"'kafka'; known profiles: pulsar, rabbitmq, rabbitmq-classic, rabbitmq-quorum"
+    ):
         profile_named("kafka")
     assert profile_named("rabbitmq") is profile_named(QUORUM)
 
