@@ -154,7 +154,7 @@ class QueueProvider:
             tasks=self._tasks,
             on_closed=self._closed,
         )
-        await self._start(live, rules, prefetch)
+        await self._start(live, rules, prefetch, concurrency)
         return live
 
     async def subscribe_batch(
@@ -180,7 +180,8 @@ class QueueProvider:
             tasks=self._tasks,
             on_closed=self._closed,
         )
-        await self._start(live, rules, min(2 * max_messages, MAX_PREFETCH))
+        prefetch = min(2 * max_messages, MAX_PREFETCH)
+        await self._start(live, rules, prefetch, prefetch)
         return live
 
     def _rules(self, destination: str, subscription: str | None, error_handling: ErrorHandling) -> Rules:
@@ -213,8 +214,12 @@ class QueueProvider:
         self._transport.check(dead_letters, None, delay=0.0)
         return Rules(source=address, name=name, errors=error_handling, dead_letters=dead_letters)
 
-    async def _start(self, live: HandlerSubscription | BatchSubscription, rules: Rules, prefetch: int) -> None:
-        intake = Intake(self._transport, rules.source, prefetch, self._options, self._tasks, self._is_connected, live)
+    async def _start(
+        self, live: HandlerSubscription | BatchSubscription, rules: Rules, prefetch: int, concurrency: int
+    ) -> None:
+        intake = Intake(
+            self._transport, rules.source, prefetch, concurrency, self._options, self._tasks, self._is_connected, live
+        )
         live.attach(intake, Settler(intake, self._publisher, self._connection, self._options))
         await self._connection.ensure()
         self._enter(anew=True)

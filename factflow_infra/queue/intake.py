@@ -95,6 +95,7 @@ class Intake:
         transport: Transport,
         address: Address,
         prefetch: int,
+        concurrency: int,
         options: EngineOptions,
         tasks: Tasks,
         connected: Callable[[], bool],
@@ -104,6 +105,7 @@ class Intake:
         self.address = address
         self._transport = transport
         self._prefetch = prefetch
+        self._concurrency = concurrency
         self._options = options
         self._tasks = tasks
         self._connected = connected
@@ -150,7 +152,11 @@ class Intake:
         try:
             async with asyncio.timeout(self._options.connect_timeout):
                 session.consumer = await self._transport.consume(
-                    self.address, prefetch=self._prefetch, on_delivery=session.deliver, on_cancelled=session.cancelled
+                    self.address,
+                    prefetch=self._prefetch,
+                    concurrency=self._concurrency,
+                    on_delivery=session.deliver,
+                    on_cancelled=session.cancelled,
                 )
         except BaseException as error:
             self._end(session)

@@ -132,10 +132,14 @@ class Transport(Protocol):
         address: Address,
         *,
         prefetch: int,
+        concurrency: int,
         on_delivery: Callable[[Delivery], None],
         on_cancelled: Callable[[Exception | None], None],
     ) -> Consumer:
         """Return once the consumer is live. ``on_delivery`` is called in delivery order, and must not block.
+
+        ``prefetch``: the most messages that may be held and unsettled, those included that wait in the client library.
+        ``concurrency``: so many of them must be able to be in hand at once; the rest may wait in the client library.
 
         ``on_cancelled``: the broker or a channel error ended this consumer while the connection lives; what it held is
         gone back. The engine consumes again, with backoff.

@@ -135,9 +135,11 @@ class SimulatedTransport:
         address: Address,
         *,
         prefetch: int,
+        concurrency: int,
         on_delivery: Callable[[Delivery], None],
         on_cancelled: Callable[[Exception | None], None],
     ) -> SimulatedConsumer:
+        del concurrency  # no client library keeps anything back
         link = self._link
         if link is None:
             raise QueueConnectionError("There is no connection to the broker.")

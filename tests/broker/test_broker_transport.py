@@ -51,7 +51,11 @@ class Client:
 
     async def consume(self, address=ORDERS, prefetch=10):
         return await self.transport.consume(
-            address, prefetch=prefetch, on_delivery=self.on_delivery, on_cancelled=self.cancelled.append
+            address,
+            prefetch=prefetch,
+            concurrency=1,
+            on_delivery=self.on_delivery,
+            on_cancelled=self.cancelled.append,
         )
 
     def on_delivery(self, delivery):

@@ -50,10 +50,8 @@ class Delivering(Wire):
 
     proxied = Proxy
 
-    async def consume(self, address, *, prefetch, on_delivery, on_cancelled):
-        return await super().consume(
-            address, prefetch=prefetch, on_delivery=lambda d: on_delivery(self.proxied(d)), on_cancelled=on_cancelled
-        )
+    async def consume(self, address, *, on_delivery, **how):
+        return await super().consume(address, on_delivery=lambda d: on_delivery(self.proxied(d)), **how)
 
 
 class AckIsNothing(Delivering):
@@ -167,7 +165,7 @@ class RetriesToTheTopic(Wire):
 
 
 class Reorders(Wire):
-    async def consume(self, address, *, prefetch, on_delivery, on_cancelled):
+    async def consume(self, address, *, on_delivery, **how):
         waiting = []
 
         def flush():
@@ -181,18 +179,17 @@ class Reorders(Wire):
             else:
                 asyncio.get_running_loop().call_later(0.01, flush)
 
-        return await super().consume(address, prefetch=prefetch, on_delivery=deliver, on_cancelled=on_cancelled)
+        return await super().consume(address, on_delivery=deliver, **how)
 
 
 class IgnoresPrefetch(Wire):
-    async def consume(self, address, *, prefetch, on_delivery, on_cancelled):
-        del prefetch
-        return await super().consume(address, prefetch=1000, on_delivery=on_delivery, on_cancelled=on_cancelled)
+    async def consume(self, address, *, on_delivery, **how):
+        return await super().consume(address, on_delivery=on_delivery, **how | {"prefetch": 1000})
 
 
 class IsLiveLater(Wire):
-    async def consume(self, address, *, prefetch, on_delivery, on_cancelled):
-        call = super().consume(address, prefetch=prefetch, on_delivery=on_delivery, on_cancelled=on_cancelled)
+    async def consume(self, address, *, on_delivery, **how):
+        call = super().consume(address, on_delivery=on_delivery, **how)
 
         async def later():
             await asyncio.sleep(0.1)

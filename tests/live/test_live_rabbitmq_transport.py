@@ -68,7 +68,11 @@ class Client:
     async def consume(self, address: Address, prefetch: int = 100) -> Taking:
         taking = Taking()
         taking.consumer = await self.transport.consume(
-            address, prefetch=prefetch, on_delivery=taking.queue.put_nowait, on_cancelled=taking.cancelled.set_result
+            address,
+            prefetch=prefetch,
+            concurrency=1,
+            on_delivery=taking.queue.put_nowait,
+            on_cancelled=taking.cancelled.set_result,
         )
         return taking
 

@@ -134,7 +134,8 @@ class FakeTransport:
             await self.publish_hook(address, envelope)
         self.put(address, envelope, delay)
 
-    async def consume(self, address, *, prefetch, on_delivery, on_cancelled):
+    async def consume(self, address, *, prefetch, concurrency, on_delivery, on_cancelled):
+        self.concurrency = concurrency
         if not self.up:
             raise QueueConnectionError("not connected")
         if self.consume_hook is not None:

@@ -255,14 +255,12 @@ async def test_stop_is_bounded_when_the_transport_never_closes(monkeypatch):
 @pytest.mark.asyncio
 async def test_a_consumer_that_ends_while_it_is_made_does_not_come_back_by_itself():
     class Ending(FakeTransport):
-        async def consume(self, address, *, prefetch, on_delivery, on_cancelled):
-            consumer = await super().consume(
-                address, prefetch=prefetch, on_delivery=on_delivery, on_cancelled=on_cancelled
-            )
+        async def consume(self, address, **how):
+            consumer = await super().consume(address, **how)
             if len(calls) < 1:
                 calls.append(address)
                 consumer.end()
-                on_cancelled(QueueError("the queue was deleted"))
+                how["on_cancelled"](QueueError("the queue was deleted"))
             return consumer
 
     calls = []

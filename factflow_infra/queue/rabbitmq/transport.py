@@ -120,9 +120,11 @@ class RabbitMqTransport:
         address: Address,
         *,
         prefetch: int,
+        concurrency: int,
         on_delivery: Callable[[Delivery], None],
         on_cancelled: Callable[[Exception | None], None],
     ) -> Consumer:
+        del concurrency  # the client keeps nothing back
         live = self._connected()
         queue, needed = live.topology.source(address)
         # Whoever consumes again may do so because the queue is gone.
