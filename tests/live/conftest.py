@@ -77,6 +77,27 @@ def own_artemis_server(tmp_path: Path) -> Iterator[object]:
     server.kill()
 
 
+@pytest.fixture(scope="session")
+def pulsar_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """A running Pulsar, for those who leave it running. Topics of other tests are in it: use unique names."""
+    servers = _servers("pulsar")
+    _need(servers.missing())
+    server = servers.Pulsar(tmp_path_factory.mktemp("pulsar"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def own_pulsar_server(tmp_path: Path) -> Iterator[object]:
+    """A Pulsar of the test's own, not started yet, to be configured, stopped, killed and frozen at will."""
+    servers = _servers("pulsar")
+    _need(servers.missing())
+    server = servers.Pulsar(tmp_path / "pulsar")
+    yield server
+    server.kill()
+
+
 @pytest.fixture
 def stomp() -> Iterator[Any]:
     """``stomp(server, **headers)`` is a bare STOMP connection to a running ``server``, closed after the test."""

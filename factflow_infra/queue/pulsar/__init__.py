@@ -1,0 +1,1 @@
+"""The queue provider for Pulsar."""

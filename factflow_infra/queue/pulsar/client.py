@@ -1,0 +1,162 @@
+"""The one place where a client of pulsar-client is made, and all of its interface that the provider uses.
+
+``open_client`` is looked up in this module at each call. What it returns is a ``pulsar.asyncio.Client``, and the provider calls
+nothing of it and of what it makes but what the protocols below list. Enumerations go in as members of ``pulsar``
+(``ConsumerType``, ``InitialPosition``, ``MessageId.latest``); errors come out as ``pulsar.asyncio.PulsarException``, whose
+``error()`` is a member of ``pulsar.Result`` and is read by its name.
+
+What the client is asked for, and never anything else:
+
+- a client: ``create_producer``, ``subscribe``, ``create_reader``, ``get_topic_partitions`` (as a ping), ``close``, ``shutdown``;
+- a producer: ``send``, ``is_connected``, ``close``. Always without batches (``batching_enabled=False``);
+- a consumer: ``receive``, ``acknowledge``, ``negative_acknowledge``, ``close``, and ``is_connected``, which 3.13 has only on the
+  object beneath it (``_consumer``). Always ``Shared`` or ``KeyShared``, always durable;
+- a reader: ``read_next``, ``is_connected``, ``close``;
+- a message: ``data``, ``properties``, ``message_id``, ``redelivery_count``, ``publish_timestamp``, ``event_timestamp``,
+  ``partition_key``, ``ordering_key``; of its id ``ledger_id``, ``entry_id``, ``partition``, ``batch_index``.
+
+``shutdown`` ends the client's threads. After it nothing calls back, and what was not answered never is; before it, a callback
+that meets a closed event loop ends the process (PUL-14).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
+
+class MessageId(Protocol):
+    def ledger_id(self) -> int: ...
+    def entry_id(self) -> int: ...
+    def partition(self) -> int: ...
+    def batch_index(self) -> int: ...
+
+
+class Message(Protocol):
+    def data(self) -> bytes: ...
+    def properties(self) -> Mapping[str, str]: ...
+    def message_id(self) -> MessageId: ...
+    def redelivery_count(self) -> int: ...
+    def publish_timestamp(self) -> int: ...
+    def event_timestamp(self) -> int: ...
+    def partition_key(self) -> str: ...
+    def ordering_key(self) -> str: ...
+
+
+class Producer(Protocol):
+    async def send(
+        self,
+        content: bytes,
+        properties: dict[str, str] | None = None,
+        partition_key: str | None = None,
+        *,
+        event_timestamp: int | None = None,
+        deliver_after: timedelta | None = None,
+    ) -> object: ...
+    def is_connected(self) -> bool: ...
+    async def close(self) -> None: ...
+
+
+class Consumer(Protocol):
+    async def receive(self) -> Message: ...
+    async def acknowledge(self, message: Message) -> None: ...
+    async def negative_acknowledge(self, message: Message) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Reader(Protocol):
+    async def read_next(self) -> Message: ...
+    def is_connected(self) -> bool: ...
+    async def close(self) -> None: ...
+
+
+class Client(Protocol):
+    async def create_producer(
+        self,
+        topic: str,
+        *,
+        batching_enabled: bool,
+        block_if_queue_full: bool,
+        max_pending_messages: int,
+        send_timeout_millis: int,
+    ) -> Producer: ...
+    async def subscribe(
+        self,
+        topic: str,
+        subscription_name: str,
+        *,
+        consumer_type: Any,
+        initial_position: Any,
+        receiver_queue_size: int,
+        negative_ack_redelivery_delay_ms: int,
+    ) -> Consumer: ...
+    async def create_reader(self, topic: str, start_message_id: Any, *, receiver_queue_size: int) -> Reader: ...
+    async def get_topic_partitions(self, topic: str) -> list[str]: ...
+    async def close(self) -> None: ...
+    def shutdown(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PulsarOptions:
+    """What the transport needs to know. Times are in seconds.
+
+    ``service_url``: ``pulsar://host:port`` or ``pulsar+ssl://``, hosts of one cluster with commas between. ``token``:
+    a JSON web token. ``key_shared``: whether consumers of queues are ``Key_Shared``, all of them, rather
+    than ``Shared``. ``heartbeat``: a broker that is silent for so long is given up; 0 switches that off. ``request_timeout``
+    bounds every request but publishing, ``send_timeout`` publishing.
+    """
+
+    service_url: str
+    token: str | None = field(default=None, repr=False)
+    tls_ca_file: str | None = None
+    tls_cert_file: str | None = None
+    tls_key_file: str | None = None
+    tls_verify: bool = True
+    tenant: str = "public"
+    namespace: str = "default"
+    key_shared: bool = False
+    heartbeat: float = 30.0
+    request_timeout: float = 30.0
+    send_timeout: float = 30.0
+
+
+def library() -> Any:
+    """The ``pulsar`` package, whose types are not known; loaded when it is first needed."""
+    return import_module("pulsar")
+
+
+def open_client(options: PulsarOptions) -> Client:
+    """A client for ``options``; connects to nothing yet. Raises ``pulsar``'s own errors and ``ValueError`` for bad options."""
+    pulsar, asyncio_api = library(), cast("Any", import_module("pulsar.asyncio"))
+    authentication = None
+    if options.token is not None:
+        authentication = pulsar.AuthenticationToken(options.token)
+    elif options.tls_cert_file is not None:
+        authentication = pulsar.AuthenticationTLS(options.tls_cert_file, options.tls_key_file)
+    client = asyncio_api.Client(
+        options.service_url,
+        authentication=authentication,
+        operation_timeout_seconds=max(1, round(options.request_timeout)),
+        connection_timeout_ms=max(1, round(options.request_timeout * 1000)),
+        tls_trust_certs_file_path=options.tls_ca_file,
+        tls_certificate_file_path=options.tls_cert_file,
+        tls_private_key_file_path=options.tls_key_file,
+        tls_allow_insecure_connection=not options.tls_verify,
+        tls_validate_hostname=options.tls_verify,
+        # Its log would go to standard output. It counts for the whole process: the first client's is everybody's (PUL-16).
+        logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull),
+    )
+    return cast("Client", client)
+
+
+def is_connected(handle: Any) -> bool:
+    """Whether a producer, consumer or reader has its connection at the moment; the client reconnects by itself."""
+    if not hasattr(handle, "is_connected"):
+        handle = handle._consumer  # noqa: SLF001 - see above
+    return bool(handle.is_connected())
