@@ -420,6 +420,21 @@ class Broker(Holdings):
             self._dispatch(queue)
         return True
 
+    def give_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Take several back at once, those that were not settled yet: none goes out again before all are there."""
+        touched: dict[Queue, None] = {}
+        for delivery in deliveries:
+            if delivery.session.unacked.pop(delivery.tag, None) is not None:
+                self._let_go(delivery)
+                self._take_back(delivery, lost=False)
+                touched[delivery.queue] = None
+                consumer = delivery.consumer
+                if consumer is not None:
+                    consumer.held -= 1
+                    consumer.held_bytes -= delivery.entry.message.size
+                    self._wait_in_turn(consumer)
+        self._dispatch_all(touched)
+
     def _credit(self, delivery: Delivery) -> None:
         consumer = delivery.consumer
         if consumer is not None:

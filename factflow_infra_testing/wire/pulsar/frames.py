@@ -13,7 +13,7 @@ from factflow_infra_testing.wire.pulsar.commands import CODEC, NAMES, TYPES
 from factflow_infra_testing.wire.pulsar.protobuf import DecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 MAX_MESSAGE_SIZE: Final = 5 * 1024 * 1024
 """Bytes of metadata and payload that the broker takes."""
@@ -44,16 +44,27 @@ def crc32c(data: bytes | memoryview) -> int:
     return value ^ 0xFFFFFFFF
 
 
+Single = tuple["Mapping[str, Any]", bytes]
+"""A message of a batch: its own metadata, and its bytes."""
+
+
 class Content:
     """A message as a producer sent it: ``raw``, all that stood behind its command, and what is in there.
 
     ``metadata`` is decoded; ``payload`` are the bytes behind it, of one message or of a batch, perhaps compressed.
-    ``intact``: the checksum is right.
+    ``intact``: the checksum is right. Where no bytes are sent, a batch is a list, as ``read_batch`` gives it.
     """
 
     __slots__ = ("intact", "metadata", "payload", "raw")
 
-    def __init__(self, raw: bytes, metadata: dict[str, Any], payload: memoryview, *, intact: bool) -> None:
+    def __init__(
+        self,
+        raw: bytes,
+        metadata: Mapping[str, Any],
+        payload: memoryview | bytes | list[Single],
+        *,
+        intact: bool,
+    ) -> None:
         self.raw = raw
         self.metadata = metadata
         self.payload = payload
@@ -127,7 +138,7 @@ def write_content(metadata: Mapping[str, Any], payload: bytes) -> bytes:
     return _MAGIC + _SIZE.pack(crc32c(checked)) + checked
 
 
-def write_batch(messages: list[tuple[Mapping[str, Any], bytes]]) -> bytes:
+def write_batch(messages: Sequence[Single]) -> bytes:
     """The payload of a batch: for each message its own metadata and its bytes."""
     out: list[bytes] = []
     for metadata, payload in messages:
@@ -136,10 +147,10 @@ def write_batch(messages: list[tuple[Mapping[str, Any], bytes]]) -> bytes:
     return b"".join(out)
 
 
-def read_batch(payload: bytes | memoryview, count: int) -> list[tuple[dict[str, Any], bytes]]:
+def read_batch(payload: bytes | memoryview, count: int) -> list[Single]:
     """The messages of a batch. Raises ``DecodeError``."""
     view = memoryview(payload)
-    found: list[tuple[dict[str, Any], bytes]] = []
+    found: list[Single] = []
     at = 0
     while len(found) < count:
         if len(view) - at < 4:
