@@ -30,6 +30,7 @@ CONFIRM_LOST: Final = "confirm-lost"
 ACK_LOST: Final = "ack-lost"
 REDELIVERY_UNFLAGGED: Final = "redelivery-unflagged"
 RESET: Final = "reset"
+MESSAGES_STRANDED: Final = "messages-stranded"
 CONSUMER_PAUSED: Final = "consumer-paused"
 HALF_OPEN: Final = "half-open"
 BROKER_RESTART: Final = "broker-restart"
@@ -74,6 +75,12 @@ BROKER_FAULTS: Final[Mapping[str, FaultKind]] = MappingProxyType(
                 0.05,
             ),
             FaultKind(
+                MESSAGES_STRANDED,
+                (),
+                "what a lost connection held of a queue stays locked until the broker restarts, where the broker does so",
+                0.05,
+            ),
+            FaultKind(
                 CONSUMER_PAUSED,
                 (),
                 "a consumer gets a delivery and then no news past its heartbeat: the broker gives the message to another",
@@ -99,7 +106,15 @@ BROKER_FAULTS: Final[Mapping[str, FaultKind]] = MappingProxyType(
 
 def faults_of(profile: Profile) -> tuple[str, ...]:
     """The kinds that can happen at all on this broker, mildest first."""
-    return tuple(kind for kind in BROKER_FAULTS if kind != REDELIVERY_UNFLAGGED or profile.unflagged_redelivery)
+    impossible = {
+        kind
+        for kind, possible in (
+            (REDELIVERY_UNFLAGGED, profile.unflagged_redelivery),
+            (MESSAGES_STRANDED, profile.strands),
+        )
+        if not possible
+    }
+    return tuple(kind for kind in BROKER_FAULTS if kind not in impossible)
 
 
 class FaultPoints:

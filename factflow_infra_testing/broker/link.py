@@ -240,15 +240,15 @@ class Link:
 
     def _arrive_close(self, call: tuple[None, asyncio.Future[None]]) -> None:
         self.send_down(self._answer_call, (call[1], None))
-        self.close_server()
+        self.close_server(goodbye=True)
 
-    def close_server(self, _: None = None) -> None:
-        """The broker ends its side: unacked messages go back. Idempotent."""
+    def close_server(self, _: None = None, *, goodbye: bool = False) -> None:
+        """The broker ends its side: unacked messages go back. Idempotent. ``goodbye``: the client asked for it."""
         if self.server_open:
             self.server_open = False
             self._up.clear()
             self.outbox.clear()
-            self.server.broker.close_connection(self.connection)
+            self.server.broker.close_connection(self.connection, goodbye=goodbye)
         self._discard_if_ended()
 
     def confirm(self, publish: Publish, outcome: Outcome) -> None:

@@ -25,9 +25,10 @@ from factflow_infra_testing.broker.events import (
     REQUEUED,
     BrokerEvent,
 )
-from factflow_infra_testing.broker.faults import DUPLICATE, REDELIVERY_UNFLAGGED, REORDER
+from factflow_infra_testing.broker.faults import DUPLICATE, MESSAGES_STRANDED, REDELIVERY_UNFLAGGED, REORDER
 from factflow_infra_testing.broker.holdings import Holdings
 from factflow_infra_testing.broker.outcomes import Outcome, dead_letter_of, goes_round
+from factflow_infra_testing.broker.profiles import Back, Flags, Turns
 from factflow_infra_testing.broker.queues import Dispatch, Overflow
 from factflow_infra_testing.broker.sessions import Connection, Consumer, Session
 
@@ -58,6 +59,7 @@ class Broker(Holdings):
         self._reorders = decisions.enabled(REORDER)
         self._duplicates = decisions.enabled(DUPLICATE)
         self._unflags = profile.unflagged_redelivery and decisions.enabled(REDELIVERY_UNFLAGGED)
+        self._strands = profile.strands and decisions.enabled(MESSAGES_STRANDED)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -72,7 +74,7 @@ class Broker(Holdings):
             for queue in list(self.timed_queues):
                 if queue.recall(self.now):
                     self._dispatch(queue)
-                self._expire_heads(queue)
+                self._expire(queue)
                 if self._queue_expiry(queue) <= self.now:
                     self.delete_queue(queue.name)
         self.now = now
@@ -81,9 +83,8 @@ class Broker(Holdings):
         """When something is due next, in seconds; infinity where nothing is."""
         due = self._scheduled[0][0] if self._scheduled else _FOREVER
         for queue in self.timed_queues:
-            head = queue.head() if queue.timed else None
-            if head is not None and head.expires_at is not None:
-                due = min(due, head.expires_at)
+            if queue.timed:
+                due = min(due, queue.next_expiry())
             if queue.waiting:
                 due = min(due, queue.waiting[0][0])
             due = min(due, self._queue_expiry(queue))
@@ -94,10 +95,9 @@ class Broker(Holdings):
         expires = queue.options.expires
         return _FOREVER if expires is None or queue.consumers else queue.idle_since + expires
 
-    def _expire_heads(self, queue: Queue) -> None:
-        # Only the head is looked at, as the real broker does: a message that expires behind one that does not waits.
-        while (head := queue.head()) is not None and head.expires_at is not None and head.expires_at <= self.now:
-            self._bury(queue, queue.take(), "expired")
+    def _expire(self, queue: Queue) -> None:
+        for entry in queue.take_expired(self.now):
+            self._bury(queue, entry, "expired")
 
     # --- connections and sessions -----------------------------------------------------------------------------------
 
@@ -113,20 +113,44 @@ class Broker(Holdings):
         connection.sessions[session] = None
         return session
 
-    def close_connection(self, connection: Connection) -> None:
-        """End its consumers, take its unacked messages back, delete its exclusive queues. Idempotent."""
+    def close_connection(self, connection: Connection, *, goodbye: bool = False) -> None:
+        """End its consumers, take its unacked messages back, delete its exclusive queues. Idempotent.
+
+        ``goodbye``: the client asked for it; else the connection was lost.
+        """
         if self.connections.pop(connection, _GONE) is _GONE:
             return
-        touched = self._end_sessions(connection.sessions)
+        if self._strands and not goodbye and not connection.laboratory:
+            self._strand(connection)
+        touched = self._end_sessions(connection.sessions, Back.LOST)
         for queue in list(connection.exclusive.values()):
             self.delete_queue(queue.name)
         self._dispatch_all(touched)
 
     def close_session(self, session: Session) -> None:
         """End its consumers; what it holds goes back where the profile says. Idempotent."""
-        self._dispatch_all(self._end_sessions([session]))
+        self._dispatch_all(self._end_sessions([session], Back.ENDED))
 
-    def _end_sessions(self, sessions: Iterable[Session]) -> list[Queue]:
+    def _strand(self, connection: Connection) -> None:
+        """The fault ``messages-stranded``: what a session held of a queue stays locked until the broker restarts."""
+        for session in connection.sessions:
+            held: dict[Queue, list[Delivery]] = {}
+            for delivery in session.unacked.values():
+                held.setdefault(delivery.queue, []).append(delivery)
+            for queue, deliveries in held.items():
+                if queue.alive and self._decisions.pick(2, MESSAGES_STRANDED, queue.label):
+                    self.tell(FAULT, queue, deliveries[0].entry, reason=MESSAGES_STRANDED)
+                    for delivery in deliveries:
+                        del session.unacked[delivery.tag]
+                        queue.unacked -= 1
+                        queue.stranded.append(delivery.entry)
+
+    @property
+    def stranded(self) -> int:
+        """How many messages are locked until the broker restarts."""
+        return sum(len(queue.stranded) for queue in self.queues.values())
+
+    def _end_sessions(self, sessions: Iterable[Session], back: Back) -> list[Queue]:
         # All consumers go first: no session that is closing as well may be given what another one gives back.
         ending = [session for session in sessions if session.open]
         touched: dict[Queue, None] = {}
@@ -136,10 +160,13 @@ class Broker(Holdings):
             for consumer in session.consumers:
                 self.end_consumer(consumer)
         for session in ending:
+            touched_here: dict[Queue, None] = {}
             for delivery in session.unacked.values():
+                queue = delivery.queue
                 self._let_go(delivery)
-                touched[delivery.queue] = None
-                self._take_back(delivery, lost=True)
+                oldest = queue not in touched_here
+                touched[queue] = touched_here[queue] = None
+                self._take_back(delivery, back, oldest=oldest)
             session.unacked.clear()
         for session in ending:
             for consumer in session.consumers:
@@ -169,7 +196,15 @@ class Broker(Holdings):
         return Outcome.REFUSED if Outcome.REFUSED in outcomes else Outcome.ROUTED
 
     def schedule(self, due: float, exchange: str, key: str, message: Message) -> None:
-        """Publish ``message`` at ``due`` (seconds): what a delay queue does. A restart keeps it if it is persistent."""
+        """Publish ``message`` at ``due`` (seconds): what a delay queue does. A restart keeps it if it is persistent.
+
+        Where the profile schedules in queues it is routed now, and waits in its queues. Raises ``RefusedError`` then: no
+        exchange.
+        """
+        if self.profile.schedules_in_queues and due > self.now:
+            message.due = due
+            self.publish(exchange, key, message)
+            return
         self._serial += 1
         heappush(self._scheduled, (due, self._serial, exchange, key, message))
 
@@ -197,6 +232,7 @@ class Broker(Holdings):
         self._serial = serial = self._serial + 1
         self._serial += len(message.keys) - 1
         entry = Entry(serial, message, None if ttl is None else self.now + ttl)
+        queue.note_expiry(entry)
         if self.observer is not None:
             self.tell(ACCEPTED, queue, entry, client=message.client, source=message.source)
         slack = queue.type.delay_slack
@@ -209,8 +245,8 @@ class Broker(Holdings):
         queue.ready.append(entry)
         if queue.rotation:
             self._dispatch(queue)
-        if queue.timed and queue.ready:
-            self._expire_heads(queue)
+        if queue.timed and len(queue):
+            self._expire(queue)
         return Outcome.ROUTED
 
     # --- consuming --------------------------------------------------------------------------------------------------
@@ -282,20 +318,25 @@ class Broker(Holdings):
         if not queue.alive:
             return
         if queue.timed:
-            self._expire_heads(queue)
+            self._expire(queue)
         if queue.dispatch is not Dispatch.IN_TURN:
             self._dispatch_to_chosen(queue)
             return
         rotation = queue.rotation
-        while rotation and (queue.returned or queue.ready):
+        ring, passed = queue.type.turns is Turns.RING, 0
+        while passed < len(rotation) and (queue.returned or queue.ready):
             if self._reorders and len(rotation) > 1:
                 self._shuffle(queue)
             consumer = rotation.popleft()
-            consumer.waiting = False
+            consumer.waiting = ring
+            if ring:
+                rotation.append(consumer)
             if not consumer.has_credit():
+                passed += ring
                 continue
+            passed = 0
             delivery = self._hand_over(queue, consumer.session, consumer, auto_ack=consumer.auto_ack)
-            if queue.type.keeps_turn or consumer.has_credit():
+            if not ring and (queue.type.turns is Turns.LINGER or consumer.has_credit()):
                 consumer.waiting = True
                 rotation.append(consumer)
             consumer.deliver(delivery)
@@ -369,7 +410,8 @@ class Broker(Holdings):
             self.schedule(self.now, message.exchange, message.routing_key, copy)
 
     def _wait_in_turn(self, consumer: Consumer) -> None:
-        if not consumer.waiting and consumer.active and consumer.has_credit():
+        ring = consumer.queue.type.turns is Turns.RING
+        if not consumer.waiting and consumer.active and (ring or consumer.has_credit()):
             consumer.waiting = True
             consumer.queue.rotation.append(consumer)
 
@@ -410,7 +452,7 @@ class Broker(Holdings):
         queue = delivery.queue
         self._let_go(delivery)
         if requeue:
-            self._take_back(delivery, lost=False)
+            self._take_back(delivery, Back.NACKED, oldest=True)
         elif queue.alive:
             self._bury(queue, delivery.entry, "rejected")
         else:
@@ -426,7 +468,7 @@ class Broker(Holdings):
         for delivery in deliveries:
             if delivery.session.unacked.pop(delivery.tag, None) is not None:
                 self._let_go(delivery)
-                self._take_back(delivery, lost=False)
+                self._take_back(delivery, Back.NACKED, oldest=True)
                 touched[delivery.queue] = None
                 consumer = delivery.consumer
                 if consumer is not None:
@@ -447,34 +489,39 @@ class Broker(Holdings):
                 self._dispatch(other.queue)
         elif consumer is not None and consumer.active:
             queue = consumer.queue
-            if consumer.waiting and queue.dispatch is Dispatch.IN_TURN:
-                return
+            if consumer.waiting and queue.dispatch is Dispatch.IN_TURN and queue.type.turns is not Turns.RING:
+                return  # in line already, so that nothing waits for this room
             self._wait_in_turn(consumer)
             if queue.returned or queue.ready:
                 self._dispatch(queue)
 
-    def _take_back(self, delivery: Delivery, *, lost: bool) -> None:
+    def _take_back(self, delivery: Delivery, back: Back, *, oldest: bool) -> None:
         queue = delivery.queue
         entry = delivery.entry
         if not queue.alive:
             self.tell(DROPPED, queue, entry, reason="deleted")
             return
-        if not lost or queue.type.counts_lost:
+        flags = queue.type.flags(back)
+        if flags in (Flags.ALL, Flags.KEPT) or (oldest and flags is Flags.OLDEST):
             entry.returns += 1
             entry.redelivered = True
         limit = queue.options.delivery_limit
         if limit is not None and entry.returns > limit:
             self._bury(queue, entry, "delivery_limit")
-            if not lost and queue.type.limit_widens and delivery.consumer is not None:
+            if back is Back.NACKED and queue.type.limit_widens and delivery.consumer is not None:
                 delivery.consumer.held -= 1
             return
-        queue.put_back(entry, queue.type.lost if lost else queue.nack_place)
+        queue.put_back(entry, queue.nack_place if back is Back.NACKED else queue.type.lost)
         if self.observer is not None:
             self.tell(REQUEUED, queue, entry, client=delivery.session.connection.client)
 
     def _bury(self, queue: Queue, entry: Entry, reason: str) -> None:
         """Dead-letter an entry that is out of its queue; drop it where the queue names no exchange for that."""
         options = queue.options
+        if reason == "expired" and options.expiry_queue is not None:
+            self.tell(DEAD_LETTERED, queue, entry, reason=reason)
+            self.publish("", options.expiry_queue, dead_letter_of(entry.message, queue, reason, self.now))
+            return
         if options.dead_letter_exchange is None:
             self.tell(DROPPED, queue, entry, reason=reason)
             return
@@ -517,7 +564,7 @@ class Broker(Holdings):
         """
         for connection in list(self.connections):
             if not (spare_laboratory and connection.laboratory):
-                self._end_sessions(connection.sessions)
+                self._end_sessions(connection.sessions, Back.CRASHED if crash else Back.LOST)
                 del self.connections[connection]
                 for queue in list(connection.exclusive.values()):
                     self.delete_queue(queue.name)
@@ -527,10 +574,13 @@ class Broker(Holdings):
             if not queue.durable:
                 self.delete_queue(queue.name)
                 continue
+            for entry in queue.stranded:
+                queue.put_back(entry, queue.type.lost)
+            queue.stranded.clear()
             if not queue.type.keeps_transient:
                 for entry in queue.retain(lambda entry: entry.message.persistent):
                     self.tell(DROPPED, queue, entry, reason="transient")
-            if crash and queue.type.crash_flags:
+            if crash and queue.type.crash_flags is Flags.KEPT:
                 for entry in queue:
                     entry.redelivered = True
             self.forget_counts(queue)

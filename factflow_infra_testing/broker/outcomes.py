@@ -23,7 +23,10 @@ class Outcome(Enum):
 def dead_letter_of(message: Message, queue: Queue, reason: str, now: float) -> Message:
     """The dead letter of ``message``: the same content with one more death. It does not expire, and starts unflagged."""
     death = Death(reason, queue.name, now, message.exchange, message.routing_key)
-    return message.again(laboratory=False, deaths=(*message.deaths, death), ttl=None)
+    letter = message.again(laboratory=False, deaths=(*message.deaths, death), ttl=None)
+    if reason == "delivery_limit":
+        letter.source = queue.label
+    return letter
 
 
 def goes_round(message: Message, queue: Queue) -> bool:

@@ -28,19 +28,57 @@ class Place(StrEnum):
     """Behind everything."""
 
 
+class Back(StrEnum):
+    """Why a message comes back."""
+
+    NACKED = "nacked"
+    """Its consumer gave it back."""
+    ENDED = "ended"
+    """Its session was closed in an orderly way, and the connection goes on."""
+    LOST = "lost"
+    """Its connection ended, with a goodbye or without, or the broker was stopped."""
+    CRASHED = "crashed"
+    """The broker crashed."""
+
+
+class Flags(StrEnum):
+    """Which of the messages that a session gives back are flagged as redelivered, and counted."""
+
+    NONE = "none"
+    OLDEST = "oldest"
+    """That which it was given first."""
+    ALL = "all"
+    KEPT = "kept"
+    """All, and of the queue even what was never delivered."""
+
+
+class Turns(StrEnum):
+    """How consumers of one queue take turns."""
+
+    LEAVE = "leave"
+    """Whoever has no room leaves the line, and joins its end when it has room again."""
+    LINGER = "linger"
+    """As ``LEAVE``, but a delivery that leaves no room still puts its consumer at the end; it leaves when its turn comes."""
+    RING = "ring"
+    """All stand in a ring for good; whoever has no room is passed over."""
+
+
+_BACK: Final = tuple(Back)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueType:
     """How one type of queue treats its messages. ``evidence`` maps each field to its fact in ``docs/facts.md``.
 
     ``nack``: place of a message that a consumer gave back; ``nack_limited``: the same where the queue has a delivery
-    limit. ``lost``: place of the unacked messages of a session that ended. ``counts``: deliveries report how often the
+    limit. ``lost``: place of the unacked messages of a session that ended. ``nack_flags``, ``end_flags``, ``lost_flags``,
+    ``crash_flags``: which of them are flagged, for each ``Back``. ``counts``: deliveries report how often the
     message came back. ``limits``: a queue may have a delivery limit. ``keeps_transient``: transient messages survive a
-    restart. ``crash_flags``: after a crash every message that was kept is flagged as redelivered. ``keeps_turn``: a
-    consumer that a delivery leaves without room joins the end of the line all the same, and leaves it only when its turn
-    comes and it still has none. ``limit_widens``: a nack past the delivery limit gives its consumer room for two.
-    ``counts_lost``: what came back because its session ended counts as well. ``forgets_counts``: the counts are gone with the
+    restart. ``turns``: whose turn it is. ``limit_widens``: a nack past the delivery limit gives its consumer room for two.
+    ``forgets_counts``: the counts are gone with the
     last consumer. ``delay_slack``: messages with a due time wait in the queue, and may come so many seconds too early;
     ``None``: this broker delays nothing by itself.
+    ``expires_anywhere``: a message expires wherever in the queue it stands, not only at the head.
     ``exclusive``, ``transient``, ``auto_delete``: queues of this type may be so.
     """
 
@@ -48,27 +86,43 @@ class QueueType:
     nack: Place
     nack_limited: Place
     lost: Place
+    nack_flags: Flags
+    end_flags: Flags
+    lost_flags: Flags
+    crash_flags: Flags
     counts: bool
     limits: bool
     keeps_transient: bool
-    crash_flags: bool
-    keeps_turn: bool
+    turns: Turns
     limit_widens: bool
-    counts_lost: bool
     forgets_counts: bool
     delay_slack: float | None
+    expires_anywhere: bool
     exclusive: bool
     transient: bool
     auto_delete: bool
     evidence: Mapping[str, str] = field(repr=False)
+
+    def flags(self, back: Back) -> Flags:
+        """Which messages are flagged that come back for the reason ``back``."""
+        return (self.nack_flags, self.end_flags, self.lost_flags, self.crash_flags)[_BACK.index(back)]
+
+    @property
+    def honest(self) -> bool:
+        """Whether no message comes again without its flag."""
+        return not {self.nack_flags, self.end_flags, self.lost_flags, self.crash_flags} & {Flags.NONE, Flags.OLDEST}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """A broker: its queue types by name, and which a queue gets that does not say.
 
-    ``heartbeat``: seconds after which a silent peer is given up. ``unflagged_redelivery``: a message may legally come
-    again without the flag.
+    ``heartbeat``: seconds after which a silent peer is given up. ``unflagged_redelivery``: a message may come again
+    without the flag by mere chance. ``strands``: what a lost connection held may stay locked until the broker restarts.
+    ``delivery_attempts``: how often a message is delivered before it goes to ``dead_letter_queue``, unless its queue
+    says otherwise; ``expiry_queue``: where what expires goes. ``None``: no limit, no such queue.
+    ``schedules_in_queues``: a delayed message waits in the queues that it was routed to when it was sent, and then stands
+    there in the order of sending; else it is routed when it is due.
     """
 
     name: str
@@ -77,6 +131,11 @@ class Profile:
     exclusive_type: str
     heartbeat: float
     unflagged_redelivery: bool
+    strands: bool
+    delivery_attempts: int | None
+    dead_letter_queue: str | None
+    expiry_queue: str | None
+    schedules_in_queues: bool
     evidence: Mapping[str, str] = field(repr=False)
 
     def queue_type(self, name: str | None = None, *, exclusive: bool = False) -> QueueType:
@@ -91,15 +150,18 @@ _CLASSIC: Final = QueueType(
     nack=Place.ORIGINAL,
     nack_limited=Place.ORIGINAL,
     lost=Place.ORIGINAL,
+    nack_flags=Flags.ALL,
+    end_flags=Flags.ALL,
+    lost_flags=Flags.ALL,
+    crash_flags=Flags.KEPT,
     counts=False,
     limits=False,
     keeps_transient=False,
-    crash_flags=True,
-    keeps_turn=True,
+    turns=Turns.LINGER,
     limit_widens=False,
-    counts_lost=True,
     forgets_counts=False,
     delay_slack=None,
+    expires_anywhere=False,
     exclusive=True,
     transient=True,
     auto_delete=True,
@@ -108,15 +170,18 @@ _CLASSIC: Final = QueueType(
             "nack": "RMQ-1",
             "nack_limited": "RMQ-1",
             "lost": "RMQ-2",
+            "nack_flags": "RMQ-1",
+            "end_flags": "RMQ-2",
+            "lost_flags": "RMQ-2",
+            "crash_flags": "RMQ-11",
             "counts": "RMQ-3",
             "limits": "RMQ-3",
             "keeps_transient": "RMQ-9",
-            "crash_flags": "RMQ-11",
-            "keeps_turn": "RMQ-19",
+            "turns": "RMQ-19",
             "limit_widens": "RMQ-3",
-            "counts_lost": "RMQ-2",
             "forgets_counts": "RMQ-3",
             "delay_slack": "RMQ-17",
+            "expires_anywhere": "RMQ-17",
             "exclusive": "RMQ-13",
             "transient": "RMQ-13",
             "auto_delete": "RMQ-14",
@@ -129,15 +194,18 @@ _QUORUM: Final = QueueType(
     nack=Place.TAIL,
     nack_limited=Place.RETURNED,
     lost=Place.RETURNED,
+    nack_flags=Flags.ALL,
+    end_flags=Flags.ALL,
+    lost_flags=Flags.ALL,
+    crash_flags=Flags.ALL,
     counts=True,
     limits=True,
     keeps_transient=True,
-    crash_flags=False,
-    keeps_turn=False,
+    turns=Turns.LEAVE,
     limit_widens=True,
-    counts_lost=True,
     forgets_counts=False,
     delay_slack=None,
+    expires_anywhere=False,
     exclusive=False,
     transient=False,
     auto_delete=False,
@@ -146,15 +214,18 @@ _QUORUM: Final = QueueType(
             "nack": "RMQ-4",
             "nack_limited": "RMQ-5",
             "lost": "RMQ-6",
+            "nack_flags": "RMQ-7",
+            "end_flags": "RMQ-7",
+            "lost_flags": "RMQ-7",
+            "crash_flags": "RMQ-10",
             "counts": "RMQ-7",
             "limits": "RMQ-8",
             "keeps_transient": "RMQ-10",
-            "crash_flags": "RMQ-10",
-            "keeps_turn": "RMQ-19",
+            "turns": "RMQ-19",
             "limit_widens": "RMQ-22",
-            "counts_lost": "RMQ-7",
             "forgets_counts": "RMQ-7",
             "delay_slack": "RMQ-17",
+            "expires_anywhere": "RMQ-17",
             "exclusive": "RMQ-13",
             "transient": "RMQ-13",
             "auto_delete": "RMQ-13",
@@ -173,6 +244,11 @@ def _rabbitmq(name: str, default_type: str) -> Profile:
         exclusive_type="classic",
         heartbeat=60.0,
         unflagged_redelivery=False,
+        strands=False,
+        delivery_attempts=None,
+        dead_letter_queue=None,
+        expiry_queue=None,
+        schedules_in_queues=False,
         evidence=MappingProxyType(
             {
                 "queue_types": "RMQ-13",
@@ -180,6 +256,11 @@ def _rabbitmq(name: str, default_type: str) -> Profile:
                 "exclusive_type": "RMQ-13",
                 "heartbeat": "RMQ-21",
                 "unflagged_redelivery": "RMQ-2",
+                "strands": "RMQ-2",
+                "delivery_attempts": "RMQ-3",
+                "dead_letter_queue": "RMQ-15",
+                "expiry_queue": "RMQ-15",
+                "schedules_in_queues": "RMQ-17",
             }
         ),
     )
@@ -190,15 +271,18 @@ _SUBSCRIPTION: Final = QueueType(
     nack=Place.ORIGINAL,
     nack_limited=Place.ORIGINAL,
     lost=Place.ORIGINAL,
+    nack_flags=Flags.ALL,
+    end_flags=Flags.ALL,
+    lost_flags=Flags.ALL,
+    crash_flags=Flags.ALL,
     counts=True,
     limits=False,
     keeps_transient=True,
-    crash_flags=False,
-    keeps_turn=True,
+    turns=Turns.LINGER,
     limit_widens=False,
-    counts_lost=True,
     forgets_counts=True,
     delay_slack=1.0,
+    expires_anywhere=False,
     exclusive=True,
     transient=True,
     auto_delete=True,
@@ -210,10 +294,13 @@ _SUBSCRIPTION: Final = QueueType(
             "counts": "PUL-42",
             "limits": "PUL-42",
             "keeps_transient": "PUL-43",
+            "nack_flags": "PUL-42",
+            "end_flags": "PUL-42",
+            "lost_flags": "PUL-42",
             "crash_flags": "PUL-42",
-            "keeps_turn": "PUL-44",
+            "turns": "PUL-44",
             "limit_widens": "PUL-42",
-            "counts_lost": "PUL-42",
+            "expires_anywhere": "PUL-43",
             "forgets_counts": "PUL-42",
             "delay_slack": "PUL-45",
             "exclusive": "PUL-46",
@@ -230,19 +317,102 @@ _PULSAR: Final = Profile(
     exclusive_type="subscription",
     heartbeat=60.0,
     unflagged_redelivery=False,
+    strands=False,
+    delivery_attempts=None,
+    dead_letter_queue=None,
+    expiry_queue=None,
+    schedules_in_queues=False,
     evidence=MappingProxyType(
         {
             "queue_types": "PUL-46",
             "default_type": "PUL-46",
             "exclusive_type": "PUL-46",
             "heartbeat": "PUL-47",
+            "strands": "PUL-41",
+            "delivery_attempts": "PUL-42",
+            "dead_letter_queue": "PUL-42",
+            "expiry_queue": "PUL-43",
+            "schedules_in_queues": "PUL-45",
             "unflagged_redelivery": "PUL-42",
+        }
+    ),
+)
+
+_ARTEMIS_QUEUE: Final = QueueType(
+    name="queue",
+    nack=Place.ORIGINAL,
+    nack_limited=Place.ORIGINAL,
+    lost=Place.ORIGINAL,
+    nack_flags=Flags.NONE,
+    end_flags=Flags.NONE,
+    lost_flags=Flags.OLDEST,
+    crash_flags=Flags.NONE,
+    counts=False,
+    limits=True,
+    keeps_transient=False,
+    turns=Turns.RING,
+    limit_widens=False,
+    forgets_counts=False,
+    delay_slack=0.0,
+    expires_anywhere=True,
+    exclusive=True,
+    transient=True,
+    auto_delete=True,
+    evidence=MappingProxyType(
+        {
+            "nack": "ART-2",  # there is no nack: a provider gives a message back by ending its subscription
+            "nack_limited": "ART-2",
+            "lost": "ART-3",
+            "nack_flags": "ART-2",
+            "end_flags": "ART-2",
+            "lost_flags": "ART-3",
+            "crash_flags": "ART-26",
+            "counts": "ART-3",
+            "limits": "ART-5",
+            "keeps_transient": "ART-18",
+            "turns": "ART-28",
+            "limit_widens": "ART-5",
+            "forgets_counts": "ART-26",
+            "delay_slack": "ART-30",
+            "expires_anywhere": "ART-29",
+            "exclusive": "ART-10",
+            "transient": "ART-10",
+            "auto_delete": "ART-10",
+        }
+    ),
+)
+
+_ARTEMIS: Final = Profile(
+    name="artemis",
+    queue_types=MappingProxyType({"queue": _ARTEMIS_QUEUE}),
+    default_type="queue",
+    exclusive_type="queue",
+    heartbeat=60.0,
+    unflagged_redelivery=False,
+    strands=True,
+    delivery_attempts=10,
+    dead_letter_queue="DLQ",
+    expiry_queue="ExpiryQueue",
+    schedules_in_queues=True,
+    evidence=MappingProxyType(
+        {
+            "queue_types": "ART-10",
+            "default_type": "ART-10",
+            "exclusive_type": "ART-10",
+            "heartbeat": "ART-31",
+            "unflagged_redelivery": "ART-3",
+            "strands": "ART-4",
+            "delivery_attempts": "ART-5",
+            "dead_letter_queue": "ART-5",
+            "expiry_queue": "ART-29",
+            "schedules_in_queues": "ART-30",
         }
     ),
 )
 
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
     {
+        "artemis": _ARTEMIS,
         "rabbitmq-classic": _rabbitmq("rabbitmq-classic", "classic"),
         "rabbitmq-quorum": _rabbitmq("rabbitmq-quorum", "quorum"),
         "pulsar": _PULSAR,

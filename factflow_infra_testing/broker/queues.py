@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from factflow_infra_testing.broker.profiles import Place
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.entries import Entry
     from factflow_infra_testing.broker.profiles import QueueType
     from factflow_infra_testing.broker.sessions import Connection, Consumer
+
+
+_NEVER: Final = float("inf")
 
 
 class Overflow(StrEnum):
@@ -40,13 +43,15 @@ class QueueOptions:
     """A queue's own settings; times in seconds. ``expires``: a queue without consumers is deleted after so long.
 
     ``dead_letter_exchange`` is where rejected, expired and surplus messages go (``None``: they are dropped), under
-    ``dead_letter_key`` or the key they came with. ``max_length`` counts ready messages.
+    ``dead_letter_key`` or the key they came with; expired ones go to the queue ``expiry_queue`` where there is one.
+    ``max_length`` counts ready messages.
     """
 
     message_ttl: float | None = None
     expires: float | None = None
     dead_letter_exchange: str | None = None
     dead_letter_key: str | None = None
+    expiry_queue: str | None = None
     delivery_limit: int | None = None
     max_length: int | None = None
     overflow: Overflow = Overflow.DROP_HEAD
@@ -56,8 +61,9 @@ class Queue:
     """A queue's state. ``label`` is its name as faults and events show it, the way the user wrote it.
 
     ``ready`` holds what stands where it was published; ``returned`` is a heap of what came back ahead of those, keyed
-    by its place. ``rotation`` holds the consumers with credit, the next one first. ``waiting`` is a heap of what is not due
-    yet. ``holders`` says for each group of a sticky queue who holds how many of it.
+    by its place. ``rotation`` holds the consumers whose turn comes, the next one first. ``waiting`` is a heap of what is
+    not due yet. ``holders`` says for each group of a sticky queue who holds how many of it. ``stranded``: what lost
+    connections held, locked until the broker restarts.
     """
 
     __slots__ = (
@@ -77,6 +83,8 @@ class Queue:
         "returned",
         "returns",
         "rotation",
+        "soonest",
+        "stranded",
         "timed",
         "type",
         "unacked",
@@ -112,6 +120,8 @@ class Queue:
         self.consumers: dict[Consumer, None] = {}
         self.had_consumers = False
         self.unacked = 0
+        self.stranded: list[Entry] = []
+        self.soonest = _NEVER
         self.timed = options.message_ttl is not None
         self.idle_since = now
         self.alive = True
@@ -137,6 +147,7 @@ class Queue:
 
     def put_back(self, entry: Entry, place: Place) -> None:
         """Make ``entry`` ready again. What came back was once the head, so it precedes all that was never taken."""
+        self.note_expiry(entry)
         if place is Place.TAIL:
             self.ready.append(entry)
             return
@@ -149,6 +160,38 @@ class Queue:
             self.take()
         else:
             self.retain(lambda other: other is not entry)
+
+    def insert(self, entry: Entry) -> None:
+        """Make ``entry``, which was sent earlier, ready where it was sent: everything here stands by its serial number."""
+        while self.ready and self.ready[0].serial < entry.serial:
+            heappush(self.returned, (self.ready[0].serial, self.ready.popleft()))
+        heappush(self.returned, (entry.serial, entry))
+
+    def note_expiry(self, entry: Entry) -> None:
+        """``entry`` is ready, and may expire."""
+        if entry.expires_at is not None:
+            self.soonest = min(self.soonest, entry.expires_at)
+
+    def next_expiry(self) -> float:
+        """When something is to be expired next, in seconds, or a little before; infinity where nothing is."""
+        if self.type.expires_anywhere:
+            return self.soonest
+        head = self.head()
+        return _NEVER if head is None or head.expires_at is None else head.expires_at
+
+    def take_expired(self, now: float) -> list[Entry]:
+        """Take out what has expired by ``now``: at the head, or anywhere."""
+        if self.type.expires_anywhere:
+            if self.soonest > now:
+                return []
+            gone = self.retain(lambda entry: entry.expires_at is None or entry.expires_at > now)
+            self.soonest = min((one.expires_at for one in self if one.expires_at is not None), default=_NEVER)
+            return gone
+        # Only the head is looked at, as the real broker does: a message that expires behind one that does not waits.
+        gone: list[Entry] = []
+        while (head := self.head()) is not None and head.expires_at is not None and head.expires_at <= now:
+            gone.append(self.take())
+        return gone
 
     def retain(self, keep: Callable[[Entry], bool]) -> list[Entry]:
         """Take out, and return in order, what ``keep`` says no to; the places of the rest stay. What waits is included."""
@@ -171,7 +214,8 @@ class Queue:
         found = False
         while self.waiting and self.waiting[0][0] <= now:
             entry = heappop(self.waiting)[2]
-            heappush(self.returned, (entry.serial, entry))
+            self.note_expiry(entry)
+            self.insert(entry)
             found = True
         return found
 

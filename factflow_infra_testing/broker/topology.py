@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.profiles import Profile
     from factflow_infra_testing.broker.sessions import Connection
 
-_DEFAULT_OPTIONS = QueueOptions()
+
+def _default_options(profile: Profile) -> QueueOptions:
+    """What a queue gets that does not say."""
+    attempts, dead_letters = profile.delivery_attempts, profile.dead_letter_queue
+    return QueueOptions(
+        delivery_limit=None if attempts is None else attempts - 1,
+        dead_letter_exchange=None if dead_letters is None else "",
+        dead_letter_key=dead_letters,
+        expiry_queue=profile.expiry_queue,
+    )
 
 
 class Topology:
@@ -30,6 +39,10 @@ class Topology:
         self.exchanges: dict[str, Exchange] = {}
         self.timed_queues: dict[Queue, None] = {}
         self._segments = 0
+        self.default_options = _default_options(profile)
+        for name in (profile.dead_letter_queue, profile.expiry_queue):
+            if name is not None:
+                self.declare_queue(name, options=QueueOptions())
 
     def declare_queue(
         self,
@@ -40,13 +53,15 @@ class Topology:
         durable: bool = True,
         owner: Connection | None = None,
         auto_delete: bool = False,
-        options: QueueOptions = _DEFAULT_OPTIONS,
+        options: QueueOptions | None = None,
     ) -> Queue:
         """The queue called ``name``, made if it is not there. ``owner``: the connection that it is exclusive to.
 
-        ``label`` is what faults and events call it. Raises ``RefusedError``: it exists otherwise, belongs to another
+        ``label`` is what faults and events call it; ``options`` are the profile's own unless given. Raises ``RefusedError``: it exists otherwise, belongs to another
         connection, or its type cannot be so.
         """
+        if options is None:
+            options = self.default_options
         queue = self.queues.get(name)
         if queue is not None:
             self._check_access(queue, owner)
@@ -193,9 +208,11 @@ class Topology:
     # --- for tests and reports --------------------------------------------------------------------------------------
 
     def depth(self, queue_name: str) -> int:
-        """How many messages a queue holds, ready and unacked; 0 where there is no such queue."""
+        """How many messages a queue holds, ready, unacked and stranded; 0 where there is no such queue."""
         queue = self.queues.get(queue_name)
-        return 0 if queue is None else len(queue) + len(queue.waiting) + queue.unacked
+        if queue is None:
+            return 0
+        return len(queue) + len(queue.waiting) + queue.unacked + len(queue.stranded)
 
     def ready(self, queue_name: str) -> list[Message]:
         """What is ready in a queue, in delivery order; nothing where there is no such queue."""

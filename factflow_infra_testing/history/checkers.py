@@ -134,10 +134,13 @@ def no_duplicate_after_ack(events: Iterable[BrokerEvent], target: str) -> Verdic
     return _passed("no duplicate after ack") if seen else _unknown("no duplicate after ack", f"no ack on {target}")
 
 
-def redelivery_honesty(events: Iterable[BrokerEvent], target: str, *, crashed: bool = False) -> Verdict:
+def redelivery_honesty(
+    events: Iterable[BrokerEvent], target: str, *, crashed: bool = False, flags: bool = True
+) -> Verdict:
     """An entry's first delivery is unflagged with count 1, each later one is flagged, and its count never shrinks.
 
     ``crashed``: the broker went down in this run; one that crashes may flag everything that it kept (docs/facts.md, RMQ-11).
+    ``flags``: whether this broker flags all that comes again; Artemis does not (ART-2, ART-3).
     """
     deliveries: dict[int, list[BrokerEvent]] = defaultdict(list)
     for event in events:
@@ -153,7 +156,7 @@ def redelivery_honesty(events: Iterable[BrokerEvent], target: str, *, crashed: b
         if first.count is not None and first.count != 1:
             wrong[first.key] = f"count {first.count} the first time"
         for before, after in pairwise(entries):
-            if not after.redelivered:
+            if flags and not after.redelivered:
                 wrong[after.key] = "delivered again without the flag"
             if before.count is not None and after.count is not None and after.count < before.count:
                 wrong[after.key] = f"count fell from {before.count} to {after.count}"

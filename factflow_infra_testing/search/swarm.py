@@ -7,6 +7,7 @@ few, the others about half of all.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from factflow_infra_testing.search.decisions import SwarmDecisions, mix
 
@@ -26,24 +27,18 @@ def swarm_rates(seed: int, kinds: Sequence[FaultKind]) -> dict[str, float]:
     if not kinds:
         return {}
     state = mix(_SALT, seed)
-    few = state & 1
-    chosen: list[FaultKind] = []
-    if few:
+    # Each kind has draws of its own, so that a new kind leaves most runs of a seed as they were.
+    draws = {kind: mix(state, crc32(kind.kind.encode())) for kind in kinds}
+    if state & 1:
         wanted = 1 + (state >> 1) % min(_FEW, len(kinds))
-        left = list(kinds)
-        for _ in range(wanted):
-            state = mix(state)
-            chosen.append(left.pop(state % len(left)))
+        chosen = sorted(kinds, key=draws.__getitem__)[:wanted]
     else:
-        for kind in kinds:
-            state = mix(state)
-            if state & 1:
-                chosen.append(kind)
-    rates: dict[str, float] = {}
-    for kind in chosen:
-        state = mix(state)
-        rates[kind.kind] = min(max(_MOST, kind.rate), kind.rate * _FACTORS[state % len(_FACTORS)])
-    return rates
+        chosen = [kind for kind in kinds if draws[kind] & 1]
+    return {kind.kind: _rate(kind, mix(draws[kind])) for kind in chosen}
+
+
+def _rate(kind: FaultKind, draw: int) -> float:
+    return min(max(_MOST, kind.rate), kind.rate * _FACTORS[draw % len(_FACTORS)])
 
 
 def swarm_decisions(seed: int, kinds: Sequence[FaultKind]) -> SwarmDecisions:

@@ -67,7 +67,8 @@ class Checks:
         target = self._target(destination, subscription)
         events = self._sim.queue_events()
         crashed = any(event.kind == "fault" and event.reason == "broker-restart" for event in events)
-        return self._judge(checkers.redelivery_honesty(events, target, crashed=crashed), target)
+        flags = self._sim.flags_redelivery(target)
+        return self._judge(checkers.redelivery_honesty(events, target, crashed=crashed, flags=flags), target)
 
     def fifo_per_key(self, destination: str, *, subscription: str | None = None) -> Verdict:
         """First deliveries followed the order of sending, within a producer and ordering key."""

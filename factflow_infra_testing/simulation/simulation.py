@@ -184,13 +184,16 @@ class Simulation:
         """Run until there is nothing left to do, then return; the test's own calls meet no faults.
 
         First under faults, until the brokers are idle or ``under_faults`` virtual seconds have passed. Then faults end:
-        connections heal, processes resume and are started again, and the run must converge: no queue with a live
-        subscription holds anything, and for ``quiet`` virtual seconds nothing has happened. Raises ``CheckFailedError``
-        where it does not within four virtual hours: a message goes round for ever, or is never settled.
+        connections heal, processes resume and are started again, a broker that strands messages is restarted, and the run
+        must converge: no queue with a live subscription holds anything, and for ``quiet`` virtual seconds nothing has
+        happened. Raises ``CheckFailedError`` where it does not within four virtual hours: a message goes round for ever, or is never settled.
         """
         if any(self._decisions.enabled(kind) for kind in _kinds()):
             await self._run_under_faults(under_faults)
         self.end_faults()
+        for broker in self._brokers.values():
+            if broker.broker.stranded:
+                broker.restart(spare_laboratory=True)  # as an operator has to: nothing else gives those messages back
         limit = self.time() + CONVERGENCE_SECONDS
         while True:
             before = self._progress()
@@ -290,6 +293,15 @@ class Simulation:
             queue.consumers and queue.label == target
             for b in self._brokers.values()
             for queue in b.broker.queues.values()
+        )
+
+    def flags_redelivery(self, target: str) -> bool:
+        """Whether each message that comes again from ``target`` is flagged, on every broker that has a queue of that name."""
+        return all(
+            queue.type.honest
+            for b in self._brokers.values()
+            for queue in b.broker.queues.values()
+            if queue.label == target
         )
 
     # -- what processes ask -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from factflow_infra_testing.broker.entries import Message
 from factflow_infra_testing.broker.model import Broker
-from factflow_infra_testing.broker.profiles import profile_named
+from factflow_infra_testing.broker.profiles import Back, Flags, profile_named
 from factflow_infra_testing.broker.queues import QueueOptions
 from factflow_infra_testing.search.decisions import PlannedDecisions
 
@@ -43,6 +43,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.held = {}
         self.number = 0
         self.late = set()
+        self.given = set()
         self.order = {"p": [], "q": []}
         self.now = 0.0
 
@@ -92,7 +93,8 @@ class BrokerMachine(RuleBasedStateMachine):
         assert delivery.redelivered == bool(self.returns[key])
         if delivery.count is not None:
             assert delivery.count == self.returns[key] + 1
-        if not self.returns[key]:
+        if key not in self.given:
+            self.given.add(key)
             self.order[queue].append(key[1])
         self.held[key] = delivery
         if limit:
@@ -113,21 +115,25 @@ class BrokerMachine(RuleBasedStateMachine):
             self.gone[key] += 1
             assert self.broker.ack(delivery)
         elif how == "nack":
-            self.returns[key] += 1
+            self.returns[key] += delivery.queue.type.flags(Back.NACKED) is Flags.ALL
             assert self.broker.nack(delivery, requeue=True)
         else:
             assert self.broker.nack(delivery, requeue=False)
         assert not self.broker.ack(delivery)
 
-    def lose(self, session):
-        for key, delivery in list(self.held.items()):
-            if delivery.session is session:
-                del self.held[key]
-                self.returns[key] += 1
+    def lose(self, session, back=Back.LOST):
+        seen = set()
+        for delivery in session.unacked.values():
+            key = (delivery.queue.name, delivery.entry.message.key)
+            del self.held[key]
+            oldest = delivery.queue not in seen
+            seen.add(delivery.queue)
+            flags = delivery.queue.type.flags(back)
+            self.returns[key] += flags is Flags.ALL or flags is Flags.KEPT or (oldest and flags is Flags.OLDEST)
 
     @rule(session=consumes(sessions), whole=st.booleans())
     def close(self, session, whole):
-        self.lose(session)
+        self.lose(session, Back.LOST if whole else Back.ENDED)
         if whole:
             self.broker.close_connection(session.connection)
         else:
@@ -146,6 +152,8 @@ class BrokerMachine(RuleBasedStateMachine):
         for queue in ("p", "q"):
             for message in self.broker.ready(queue):
                 found[queue, message.key] += 1
+            for _, _, entry in self.broker.queues[queue].waiting:
+                found[queue, entry.message.key] += 1
         for message in self.broker.ready("dlq"):
             found[message.deaths[-1].queue, message.key] += 1
         for _, _, queue, message in self.broker.scheduled:
@@ -159,7 +167,8 @@ class BrokerMachine(RuleBasedStateMachine):
         for queue in ("p", "q"):
             held = sum(name == queue for name, _ in self.held)
             assert self.broker.unacked(queue) == held
-            assert self.broker.depth(queue) == len(self.broker.ready(queue)) + held
+            waiting = len(self.broker.queues[queue].waiting)
+            assert self.broker.depth(queue) == len(self.broker.ready(queue)) + waiting + held
 
     @invariant()
     def first_deliveries_are_in_order(self):
@@ -179,7 +188,8 @@ def machine(name, profile, limit=None):
 
 
 @pytest.mark.parametrize(
-    ("profile", "limit"), [("rabbitmq-classic", None), ("rabbitmq-quorum", None), ("rabbitmq-quorum", 2)]
+    ("profile", "limit"),
+    [("artemis", None), ("artemis", 2), ("rabbitmq-classic", None), ("rabbitmq-quorum", None), ("rabbitmq-quorum", 2)],
 )
 def test_invariants(profile, limit):
     case = machine("Machine", profile, limit).TestCase

@@ -468,7 +468,8 @@ def test_duplicate_sends_the_tests_message_again_and_nobody_elses():
 
 def test_unknown_profiles_are_named_with_the_known_ones():
     with pytest.raises(
-        SettingsError, match=r"'kafka'; known profiles: pulsar, rabbitmq, rabbitmq-classic, rabbitmq-quorum"
+        SettingsError,
+        match=r"'kafka'; known profiles: artemis, pulsar, rabbitmq, rabbitmq-classic, rabbitmq-quorum",
     ):
         profile_named("kafka")
     assert profile_named("rabbitmq") is profile_named(QUORUM)
@@ -482,3 +483,114 @@ def test_every_field_of_every_row_cites_a_fact_that_the_docs_have(pytestconfig):
             assert set(row.evidence) == names
             missing = [fact for fact in row.evidence.values() if f"**{fact}**" not in facts]
             assert missing == []
+
+
+ARTEMIS = "artemis"
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("unsubscribe", "1 3 4 5 6"),  # ART-2
+        ("disconnect", "1R 3 4 5 6"),  # ART-2
+        ("lose", "1R 3 4 5 6"),  # ART-3
+        ("stop", "1R 3 4 5 6"),  # ART-27
+        ("crash", "1 3 4 5 6"),  # ART-26
+    ],
+)
+def test_what_artemis_gives_back_and_flags(how, expected):
+    bench = Bench(ARTEMIS)
+    bench.publish("123456")
+    session, got = bench.hold(4)
+    bench.broker.ack(got[1])
+    if how == "unsubscribe":
+        bench.broker.close_session(session)
+    elif how in ("stop", "crash"):
+        bench.broker.restart(crash=how == "crash")
+    else:
+        bench.broker.close_connection(session.connection, goodbye=how == "disconnect")
+    assert bench.drain() == expected
+
+
+def test_art_5_artemis_counts_only_what_it_flags_and_then_gives_the_message_up():
+    bench = Bench(ARTEMIS)
+    bench.broker.declare_queue("few", label="few things")
+    bench.publish("12", queue="few")
+    for _ in range(10):
+        session = bench.session()
+        taken = bench.broker.consume(session, "few", lambda _: None)
+        assert taken.held == 2
+        bench.broker.close_connection(session.connection)
+    assert bench.drain("few") == "2"
+    (dead,) = bench.broker.ready("DLQ")
+    assert (dead.key, dead.source) == ("1", "few things")
+    assert bench.drain("DLQ") == "1"
+
+
+def test_art_4_what_a_lost_connection_held_is_stranded_until_the_broker_restarts():
+    bench = Bench(ARTEMIS, [Fault("messages-stranded", "q", 2)])
+    connection = bench.broker.open_connection("client")
+    for label in ("a", "b"):
+        bench.consume(label, limit=2, session=bench.broker.open_session(connection))
+    bench.publish("123456")
+    assert " ".join(bench.seen) == "a1 b2 a3 b4"
+    bench.broker.close_connection(connection)
+    assert [entry.message.key for entry in bench.broker.queue("q").stranded] == ["2", "4"]
+    assert (bench.broker.depth("q"), bench.broker.stranded) == (6, 2)
+    assert bench.drain() == "1R 3 5 6"
+    bench.broker.restart()
+    assert bench.drain() == "2 4"
+
+
+@pytest.mark.parametrize("how", ["goodbye", "laboratory", "rabbitmq"])
+def test_nothing_is_stranded_by_a_goodbye_nor_for_the_test_itself_nor_by_another_broker(how):
+    bench = Bench(CLASSIC if how == "rabbitmq" else ARTEMIS, [Fault("messages-stranded", "q", 1)])
+    bench.publish("12")
+    session = bench.session(laboratory=how == "laboratory")
+    bench.consume(session=session)
+    bench.broker.close_connection(session.connection, goodbye=how == "goodbye")
+    assert not bench.broker.stranded
+    assert bench.drain().replace("R", "") == "1 2"
+
+
+def test_art_28_consumers_stand_in_a_ring():
+    bench = Bench(ARTEMIS)
+    a = bench.consume("A", limit=1)[1]
+    bench.consume("B", limit=2)
+    c = bench.consume("C", limit=1)[1]
+    bench.publish("12345")
+    assert " ".join(bench.seen) == "A1 B2 C3 B4"
+    bench.broker.ack(a[0])
+    bench.broker.ack(c[0])
+    bench.publish("678")
+    assert " ".join(bench.seen) == "A1 B2 C3 B4 A5 C6"
+
+
+def test_art_29_messages_expire_anywhere_and_go_to_the_expiry_queue():
+    bench = Bench(ARTEMIS, expiry_queue="ExpiryQueue")
+    bench.publish("1", ttl=60)
+    bench.publish("2", ttl=0.5)
+    bench.publish("3")
+    bench.publish("4", ttl=0.25)
+    assert bench.broker.next_due() == 0.25
+    bench.broker.advance(0.5)
+    assert bench.drain("ExpiryQueue") == "4 2"
+    assert bench.drain() == "1 3"
+
+
+def test_art_30_a_delayed_message_is_routed_at_once_and_stands_where_it_was_sent():
+    bench = Bench(ARTEMIS)
+    bench.broker.declare_exchange("topic")
+    bench.broker.declare_queue("early")
+    bench.broker.bind("early", "topic")
+    bench.publish("0")
+    bench.broker.schedule(5, "topic", "", Message("news", None))
+    bench.broker.schedule(5, "", "q", Message("late", None))
+    bench.broker.declare_queue("afterwards")
+    bench.broker.bind("afterwards", "topic")
+    bench.publish("12")
+    assert [bench.broker.depth(name) for name in ("q", "early", "afterwards")] == [4, 1, 0]
+    assert bench.broker.next_due() == 5
+    bench.broker.advance(5)
+    assert bench.drain() == "0 late 1 2"
+    assert (bench.drain("early"), bench.drain("afterwards")) == ("news", "")

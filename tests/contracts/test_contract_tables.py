@@ -85,7 +85,12 @@ def test_every_promise_has_rows():
 
 
 def test_every_capability_is_needed_by_some_row_or_sharpens_one():
-    sharpening = {QueueCapability.VIRTUAL_TIME, QueueCapability.DELIVERY_COUNT, StorageCapability.LONG_SEGMENTS}
+    sharpening = {
+        QueueCapability.VIRTUAL_TIME,
+        QueueCapability.DELIVERY_COUNT,
+        QueueCapability.REDELIVERED_FLAG,
+        StorageCapability.LONG_SEGMENTS,
+    }
     sharpening.add(StorageCapability.RESIDUE)
     for table, capabilities in ((QUEUE_BEHAVIOURS, QueueCapability), (STORAGE_BEHAVIOURS, StorageCapability)):
         needed = {need for row in table for need in row.needs}

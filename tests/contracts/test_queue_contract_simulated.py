@@ -1,4 +1,4 @@
-"""The simulated provider keeps the queue contract, on both profiles of RabbitMQ."""
+"""The simulated provider keeps the queue contract, on every profile."""
 
 import pytest
 
@@ -16,3 +16,9 @@ class TestQuorum(QueueContract):
     @pytest.fixture
     def harness(self):
         return SimulatedQueueHarness("rabbitmq-quorum")
+
+
+class TestArtemis(QueueContract):
+    @pytest.fixture
+    def harness(self):
+        return SimulatedQueueHarness("artemis")

@@ -111,6 +111,38 @@ def test_art_4_a_lost_connection_can_strand_what_it_held_until_the_broker_restar
     assert [come_back(number) for number in stranded] == [5] * len(stranded)
 
 
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_art_26_27_what_a_restart_gives_back(own_artemis_server, stomp, how):
+    own_artemis_server.start()
+    for name in ("held", "lost before"):
+        fill(stomp(own_artemis_server), name, *"12345")
+    before = stomp(own_artemis_server)
+    before.subscribe("lost before", **FROM_QUEUE)
+    before.messages(5)
+    before.disconnect()
+    holder = stomp(own_artemis_server)
+    holder.subscribe("held", **FROM_QUEUE)
+    holder.messages(5)
+    getattr(own_artemis_server, how)()
+    own_artemis_server.start()
+    consumer = stomp(own_artemis_server)
+    consumer.subscribe("lost before", **FROM_QUEUE)
+    assert bodies(consumer.messages()) == ["1R", "2", "3", "4", "5"]
+    consumer.subscribe("held", "held", **FROM_QUEUE)
+    messages = consumer.messages()
+    assert [message.body for message in messages] == [b"1", b"2", b"3", b"4", b"5"]
+    if how == "kill":
+        assert not any(message.redelivered for message in messages)
+
+
+def test_art_28_consumers_take_turns_in_a_ring(connect, name):
+    consumers = [connect() for _ in range(3)]
+    for consumer in consumers:
+        consumer.subscribe(name, consumer_window_size="-1", **FROM_QUEUE)
+    fill(connect(), name, *"1234567")
+    assert [bodies(consumer.messages()) for consumer in consumers] == [["1", "4", "7"], ["2", "5"], ["3", "6"]]
+
+
 def test_art_5_past_max_delivery_attempts_it_is_dead_lettered(own_artemis_server, stomp):
     own_artemis_server.addresses = """
     <address-setting match="few">
@@ -358,6 +390,38 @@ def test_art_21_ids_and_timestamps_are_the_brokers_own(connect, name):
     assert parts[0][1] == parts[1][1]
 
 
+def test_art_29_messages_expire_wherever_they_stand(connect, name):
+    now = int(time.time() * 1000)
+    producer = connect()
+    for text, ends in (("long", now + 60_000), ("short", now + 500), ("past", now - 1000)):
+        assert producer.send(name, text.encode(), expires=str(ends), **TO_QUEUE).command == "RECEIPT"
+    time.sleep(1.5)
+    consumer = connect()
+    consumer.subscribe(name, **FROM_QUEUE)
+    assert bodies(consumer.messages()) == ["long"]
+    consumer.subscribe("ExpiryQueue", "expired", **FROM_QUEUE)
+    expired = [frame for frame in consumer.messages() if frame.headers.get("_AMQ_ORIG_ADDRESS") == name]
+    assert "short" in bodies(expired)
+    assert {frame.headers["expires"] for frame in expired} == {"0"}
+    assert producer.send(name, b"", expires="soon", **TO_QUEUE).command == "ERROR"
+
+
+def test_art_30_a_scheduled_message_is_routed_when_it_is_sent_and_stands_there(connect, name):
+    producer = connect()
+    producer.send(name, b"late", AMQ_SCHEDULED_DELAY="1000", **TO_QUEUE)
+    fill(producer, name, "1", "2")
+    early = connect()
+    early.subscribe(name + "-topic", **FROM_TOPIC)
+    producer.send(name + "-topic", b"news", AMQ_SCHEDULED_DELAY="1000", **TO_TOPIC)
+    later = connect()
+    later.subscribe(name + "-topic", **FROM_TOPIC)
+    time.sleep(1.5)
+    consumer = connect()
+    consumer.subscribe(name, **FROM_QUEUE)
+    assert bodies(consumer.messages()) == ["late", "1", "2"]
+    assert (bodies(early.messages()), later.messages()) == (["news"], [])
+
+
 # Connections
 
 
@@ -379,6 +443,14 @@ def test_art_24_a_client_that_falls_silent_is_cut_off_after_two_of_its_intervals
         assert frame.command == "ERROR"
     assert frame.command == "EOF"
     assert 0.9 <= time.monotonic() - begin <= 4
+
+
+def test_art_31_a_silent_client_without_heart_beats_is_cut_off_after_a_minute(connect):
+    connections = [connect(), connect(heart_beat="0,0"), connect(heart_beat="30000,0")]
+    begin = time.monotonic()
+    for connection in connections:
+        assert connection.receive(75).command == "ERROR"
+        assert 58 <= time.monotonic() - begin <= 70
 
 
 def test_art_25_wrong_credentials_are_an_error_frame(artemis_server, stomp):

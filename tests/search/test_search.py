@@ -60,7 +60,7 @@ async def needs_none(sim):
 )
 @pytest.mark.parametrize("seed", range(4))
 def test_planted_bugs_are_found_and_their_plans_are_minimal(scenario, plan, seed):
-    result = look(scenario, seed=seed)
+    result = look(scenario, seed=seed, max_examples=1500)
     assert result.finding is not None
     assert tuple(sorted(result.finding.plan)) == plan
     assert result.finding.seed == 0

@@ -156,9 +156,9 @@ class SimulatedQueueHarness:
         capabilities: frozenset[QueueCapability] | None = None,
     ) -> None:
         if capabilities is None:
-            known = profile_named(profile)
-            counts = known.queue_type().counts
-            capabilities = ALL_QUEUE_CAPABILITIES - (set() if counts else {QueueCapability.DELIVERY_COUNT})
+            known = profile_named(profile).queue_type()
+            able = {QueueCapability.DELIVERY_COUNT: known.counts, QueueCapability.REDELIVERED_FLAG: known.honest}
+            capabilities = ALL_QUEUE_CAPABILITIES - {capability for capability, has in able.items() if not has}
         self.capabilities = frozenset(capabilities)
         self._profile = profile
         self._make = make

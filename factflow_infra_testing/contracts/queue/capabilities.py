@@ -34,6 +34,8 @@ class QueueCapability(StrEnum):
     """Messages of one ``ordering_key`` keep their order under concurrency."""
     DELIVERY_COUNT = "delivery-count"
     """The broker counts the deliveries of a message, across connections."""
+    REDELIVERED_FLAG = "redelivered-flag"
+    """Every message that a lost connection gives back is flagged; without it, the oldest at least."""
     LARGE_MESSAGES = "large-messages"
     """Bodies of 4 MiB."""
     VIRTUAL_TIME = "virtual-time"
