@@ -78,19 +78,19 @@ def simulated_broker(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def storage_provider(request: pytest.FixtureRequest) -> Any:
     """A storage provider in the simulation: ``"filesystem"``, or ``"s3"`` by ``indirect`` parametrization."""
-    return _stand_in(request, "storage_provider", lambda sim, which: sim.storage(which), "filesystem")
+    return _stand_in(request, "storage_provider", lambda sim, which: sim.storage(which, exposed=True), "filesystem")
 
 
 @pytest.fixture
 def s3_storage(request: pytest.FixtureRequest) -> Any:
     """The S3 provider on a simulated S3."""
-    return _stand_in(request, "s3_storage", lambda sim, which: sim.storage(which), "s3")
+    return _stand_in(request, "s3_storage", lambda sim, which: sim.storage(which, exposed=True), "s3")
 
 
 @pytest.fixture
 def filesystem_storage(request: pytest.FixtureRequest) -> Any:
     """The filesystem provider on a simulated disk."""
-    return _stand_in(request, "filesystem_storage", lambda sim, which: sim.storage(which), "filesystem")
+    return _stand_in(request, "filesystem_storage", lambda sim, which: sim.storage(which, exposed=True), "filesystem")
 
 
 def _marked_faults(item: pytest.Item) -> tuple[Fault, ...]:

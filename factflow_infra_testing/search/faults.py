@@ -46,8 +46,11 @@ _MILDEST = ("timer-tie", "job-delay")
 def known_kinds() -> Mapping[str, FaultKind]:
     """Every kind by name, mildest first: what reports, plans and shrinking prefer in this order."""
     from factflow_infra_testing.broker.faults import BROKER_FAULTS
+    from factflow_infra_testing.storage.s3_faults import S3_FAULTS
 
-    return MappingProxyType({**{kind: RUN_FAULTS[kind] for kind in _MILDEST}, **BROKER_FAULTS, **RUN_FAULTS})
+    return MappingProxyType(
+        {**{kind: RUN_FAULTS[kind] for kind in _MILDEST}, **S3_FAULTS, **BROKER_FAULTS, **RUN_FAULTS}
+    )
 
 
 def check_kinds(kinds: Iterable[str]) -> frozenset[str]:

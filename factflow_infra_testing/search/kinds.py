@@ -24,7 +24,8 @@ class FaultKind:
     ``choices`` names the deviant choices, mildest first: choice 1 is ``choices[0]``. A kind whose part asks for more
     choices than are named here (a delay in steps) is shown by number beyond them. ``rate`` is the usual share, 0 to 1,
     of its decisions that deviate where the kind is on; a swarm varies it. ``meaning`` is one line for a person. ``budget``
-    bounds how often it strikes in one run of a swarm.
+    bounds how often it strikes in one run of a swarm. ``part`` names what it strikes, where not every scenario has that
+    (``s3``, ``filesystem``): in a search without S3 its kinds would only take the place of others.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class FaultKind:
     meaning: str
     rate: float
     budget: Budget | None = None
+    part: str = ""
 
     def __post_init__(self) -> None:
         if not self.kind or self.kind != self.kind.strip().lower():

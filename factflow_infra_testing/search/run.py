@@ -44,7 +44,7 @@ class RunRecord:
 
     ``deviations`` is every decision that was not benign, in the order of the run; ``digest`` is equal for equal runs;
     ``sometimes`` has every label given to ``sim.check.sometimes`` and whether it held at least once; ``fired`` counts the
-    faults that took place, by kind.
+    faults that took place, by kind; ``parts`` are those of ``FaultKind.part`` that the scenario uses.
     """
 
     failure: BaseException | None
@@ -54,6 +54,7 @@ class RunRecord:
     virtual_seconds: float = 0.0
     sometimes: Mapping[str, bool] = field(default_factory=dict[str, bool])
     fired: Mapping[str, int] = field(default_factory=dict[str, int])
+    parts: tuple[str, ...] = ()
 
 
 class Execute(Protocol):

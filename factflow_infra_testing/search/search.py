@@ -13,10 +13,12 @@ from factflow_infra_testing.search.failures import Signature, is_control, signat
 from factflow_infra_testing.search.faults import Faults, known_kinds
 from factflow_infra_testing.search.minimise import minimise
 from factflow_infra_testing.search.run import Backend, RunOptions, RunRecord, Scenario, default_backend
-from factflow_infra_testing.search.swarm import swarm_decisions
+from factflow_infra_testing.search.swarm import split, swarm_decisions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from factflow_infra_testing.search.kinds import FaultKind
 
 MINIMISE_RUNS = 500
 """How many runs one minimisation may cost."""
@@ -80,6 +82,7 @@ class Searcher:
         self._budget = budget
         registry = known_kinds()
         self._kinds = tuple(registry[kind] for kind in faults)
+        self._idle: tuple[FaultKind, ...] = ()
         self._ranks = {kind: rank for rank, kind in enumerate(registry)}
         self.coverage = Coverage(kinds=tuple(faults), named=faults.named)
 
@@ -105,10 +108,12 @@ class Searcher:
 
     def example(self, scenario: Scenario, seed: int | None) -> Finding | None:
         """Run the swarm of ``seed`` (None: no fault); a failure is minimised before it is returned."""
-        decisions = benign() if seed is None else swarm_decisions(seed, self._kinds)
+        decisions = self._again(seed)
         run_seed = 0 if seed is None else seed
         record = self.run(scenario, decisions, run_seed)
         self.coverage.add(record, decisions.asked)
+        if seed is None:
+            self._kinds, self._idle = split((*self._kinds, *self._idle), record.parts)
         if record.failure is None:
             return None
         return self._simpler(
@@ -127,7 +132,7 @@ class Searcher:
             if len(finding.plan) <= SHORT_PLAN:
                 break
             other = mix(seed, _SIMPLER_SALT, number)
-            record = self.run(scenario, swarm_decisions(other, self._kinds), other)
+            record = self.run(scenario, self._again(other), other)
             runs += 1
             if record.failure is None or signature_of(record.failure) != finding.signature:
                 continue
@@ -163,7 +168,7 @@ class Searcher:
         return [self.planned(scenario, plan, seed)[0] for _ in range(times)]
 
     def _again(self, seed: int | None) -> PlannedDecisions | SwarmDecisions:
-        return benign() if seed is None else swarm_decisions(seed, self._kinds)
+        return benign() if seed is None else swarm_decisions(seed, self._kinds, self._idle)
 
     def _reduce(
         self,

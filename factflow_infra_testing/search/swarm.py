@@ -12,13 +12,15 @@ from zlib import crc32
 from factflow_infra_testing.search.decisions import SwarmDecisions, mix
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from factflow_infra_testing.search.kinds import FaultKind
 
 _FEW = 3
 _FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0)
 _MOST = 0.9  # a fault that always happens leaves no run worth watching
+_IDLE_SHARE = 8
+_IDLE_SALT = 0x4944_4C45
 _SALT = 0x5357_4152_4D  # keeps the swarm's draws apart from the runs' own
 
 
@@ -41,7 +43,19 @@ def _rate(kind: FaultKind, draw: int) -> float:
     return min(max(_MOST, kind.rate), kind.rate * _FACTORS[draw % len(_FACTORS)])
 
 
-def swarm_decisions(seed: int, kinds: Sequence[FaultKind]) -> SwarmDecisions:
-    """The decisions of the run of ``seed``."""
-    budgets = {kind.kind: kind.budget for kind in kinds if kind.budget is not None}
-    return SwarmDecisions(seed, swarm_rates(seed, kinds), budgets)
+def swarm_decisions(seed: int, kinds: Sequence[FaultKind], idle: Sequence[FaultKind] = ()) -> SwarmDecisions:
+    """The decisions of the run of ``seed``.
+
+    ``idle``: kinds that seem to have no occasion in this scenario. Only one run in eight has them, beside its others.
+    """
+    rates = swarm_rates(seed, kinds)
+    if idle and mix(_IDLE_SALT, seed) % _IDLE_SHARE == 0:
+        rates |= swarm_rates(mix(_IDLE_SALT, seed), idle)
+    budgets = {kind.kind: kind.budget for kind in (*kinds, *idle) if kind.budget is not None}
+    return SwarmDecisions(seed, rates, budgets)
+
+
+def split(kinds: Sequence[FaultKind], parts: Collection[str]) -> tuple[tuple[FaultKind, ...], tuple[FaultKind, ...]]:
+    """``kinds`` as those that can strike a scenario that uses ``parts``, and the idle ones."""
+    used = tuple(kind for kind in kinds if not kind.part or kind.part in parts)
+    return used, tuple(kind for kind in kinds if kind not in used)

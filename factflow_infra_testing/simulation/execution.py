@@ -59,4 +59,5 @@ def execute(
         virtual_seconds=outcome.time,
         sometimes=sim.check.labels,
         fired=Counter(fault.kind for fault in decisions.deviations),
+        parts=tuple(sim.parts),
     )

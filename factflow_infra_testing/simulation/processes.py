@@ -82,9 +82,12 @@ class Process:
         """A queue provider on the simulated broker of ``profile``; it belongs to this process, and dies with it."""
         return self._sim.provide_queue(profile, tier=tier, process=self, options=options)
 
-    def storage(self, kind: str = "filesystem") -> StorageProtocol:
-        """A storage provider: ``"filesystem"`` (the disk of this process's host) or ``"s3"``."""
-        return self._sim.provide_storage(kind, process=self)
+    def storage(self, kind: str = "filesystem", *, profile: str | None = None) -> StorageProtocol:
+        """A storage provider: ``"filesystem"`` (the disk of this process's host) or ``"s3"``.
+
+        ``profile`` is the kind of S3 server, ``"aws"`` unless given.
+        """
+        return self._sim.provide_storage(kind, process=self, profile=profile)
 
     # What the recorders and the brokers need.
 

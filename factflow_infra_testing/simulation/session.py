@@ -88,9 +88,8 @@ class SimulationSession:
             self._files.filesystem.makedirs(root, exist_ok=True)
         return FilesystemStorageProvider(root)
 
-    def s3_provider(self, host: str) -> StorageProtocol:
-        """A provider on the bucket that all machines share."""
-        del host
+    def s3_provider(self, *, exposed: bool, profile: str | None) -> StorageProtocol:
+        """A provider on the bucket that all machines share; each profile has one. ``exposed``: it meets the run's faults."""
         with outside():
             if self._s3 is None:
                 from factflow_infra_testing.storage.s3 import SimulatedS3
@@ -99,8 +98,10 @@ class SimulationSession:
                     self._s3 = self._stack.enter_context(SimulatedS3())
             if not self._s3_active:
                 self._s3.reset()
+                if self._simulation is not None:
+                    self._s3.expose(self._simulation.decisions, self._simulation.struck)
                 self._s3_active = True
-        return self._s3.provider()
+            return self._s3.provider(exposed=exposed, profile=profile)
 
     @contextmanager
     def importing(self) -> Generator[None, None, None]:

@@ -83,6 +83,8 @@ class Simulation:
         self.check = Checks(self)
         self.tier = "model"
         self.unrecorded = False
+        self.parts: dict[str, None] = {}
+        """What is exposed to faults of its own (``FaultKind.part``), in the order of its first use."""
         self.drained_at: int | None = None
         """How many operations there were when the run was last drained."""
         self.context: Context = copy_context()
@@ -136,10 +138,19 @@ class Simulation:
         """
         return self.provide_queue(profile, tier=tier, process=None, options=options, exposed=exposed)
 
-    def storage(self, kind: str = "filesystem", *, host: str = "localhost") -> StorageProtocol:
-        """The test's own storage provider: ``"filesystem"`` (the disk of ``host``) or ``"s3"``."""
+    def storage(
+        self,
+        kind: str = "filesystem",
+        *,
+        host: str = "localhost",
+        profile: str | None = None,
+        exposed: bool = False,
+    ) -> StorageProtocol:
+        """The test's own storage provider, outside the faults unless ``exposed``: ``"filesystem"`` (the disk of ``host``) or
+        ``"s3"``. ``profile`` is the kind of S3 server, ``"aws"`` unless given; each has a bucket of its own.
+        """
         _check_name("host", host)
-        return self.provide_storage(kind, process=None, host=host)
+        return self.provide_storage(kind, process=None, host=host, profile=profile, exposed=exposed)
 
     def broker(self, profile: str = "rabbitmq") -> SimulatedBroker:
         """The simulated broker of ``profile``, for looking inside it; there is one a profile and run."""
@@ -329,14 +340,40 @@ class Simulation:
             raise SettingsError(f"there is no tier {tier!r}; this version has: 'model', 'wire'")
         return RecordedQueue(provider, process or self._laboratory, self.canonical)
 
-    def provide_storage(self, kind: str, *, process: Process | None, host: str | None = None) -> StorageProtocol:
+    def provide_storage(
+        self,
+        kind: str,
+        *,
+        process: Process | None,
+        host: str | None = None,
+        profile: str | None = None,
+        exposed: bool = True,
+    ) -> StorageProtocol:
         """A storage provider for ``process``, or for the test itself."""
-        makers = {"filesystem": self._session.filesystem_provider, "s3": self._session.s3_provider}
-        maker = makers.get(kind)
-        if maker is None:
-            raise SettingsError(f"there is no simulated storage {kind!r}; known: {', '.join(map(repr, makers))}")
         where = host or (process.host if process is not None else "localhost")
-        return RecordedStorage(maker(where), process or self._laboratory, kind)
+        met = process is not None or exposed
+        if met:
+            self.parts[kind] = None
+        if kind == "s3":
+            provider = self._session.s3_provider(exposed=met, profile=profile)
+        elif kind != "filesystem":
+            raise SettingsError(f"there is no simulated storage {kind!r}; known: 'filesystem', 's3'")
+        elif profile is not None:
+            raise SettingsError(f"profile={profile!r} is a kind of S3 server; the filesystem has no profiles")
+        else:
+            provider = self._session.filesystem_provider(where)
+        return RecordedStorage(provider, process or self._laboratory, kind)
+
+    @property
+    def decisions(self) -> Decisions:
+        """Where every choice of this run comes from."""
+        return self._decisions
+
+    def struck(self, target: str, fault: str) -> None:
+        """A fault of storage strikes the process whose code is running."""
+        owner = current_owner()
+        name = owner.process.name if isinstance(owner, Incarnation) else self._laboratory.name
+        self.history.note(self.time(), name, "fault", target, detail=fault)
 
     def log(self, level: str, text: str) -> None:
         """A provider logged something."""

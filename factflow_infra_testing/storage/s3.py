@@ -4,7 +4,8 @@ Making moto ready and a client costs about 0.2 s, emptying it a few milliseconds
 search, and ``reset`` goes before each run. It holds no connection and starts no thread. Only one may be open at a time,
 because moto's state belongs to the process; it mixes with nobody's own ``mock_aws`` for the same reason.
 
-Every request passes through ``SimulatedS3.transport``, where faults can be put (``intercept``).
+Every request passes the interceptors (``intercept``), then, from an exposed client, the faults of the run
+(``expose``), and then reaches the server: moto behind the checks that it lacks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,12 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from unittest.mock import patch
+from urllib.parse import parse_qs, urlsplit
+
+from factflow_infra_testing.storage.s3_faults import S3Faults, as_server
+from factflow_infra_testing.storage.s3_profiles import AWS, s3_profile
+from factflow_infra_testing.storage.s3_requests import Forward, Request, call_of
+from factflow_infra_testing.storage.s3_server import S3Server
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -22,25 +29,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from factflow_infra.storage.minio import MinioStorageProvider
+    from factflow_infra_testing.search.decisions import Decisions
+    from factflow_infra_testing.storage.s3_faults import Note
+    from factflow_infra_testing.storage.s3_profiles import S3Profile
+    from factflow_infra_testing.storage.s3_requests import Call
 
 DEFAULT_BUCKET = "factflow"
+"""The bucket of the profile ``aws``; another profile's has its name behind it."""
 _REGION = "us-east-1"
 _ACCESS_KEY, _SECRET_KEY = "simulated", "simulated"
-
-
-class Request(Protocol):
-    """The parts of botocore's ``AWSPreparedRequest`` that a fault may look at."""
-
-    method: str
-    url: str
-    headers: Any
-    body: Any
-
-
-class Forward(Protocol):
-    """Carries the request out on the simulated server, and returns botocore's ``AWSResponse``."""
-
-    def __call__(self, request: Request) -> Any: ...
 
 
 class Interceptor(Protocol):
@@ -56,17 +53,19 @@ class SimulatedS3:
         self.bucket = bucket
         self._seed = seed
         self._stack = ExitStack()
-        self._client: S3Client | None = None
+        self._clients: dict[bool, S3Client] = {}
         self._quotas: list[Any] = []
         self._interceptors: list[Interceptor] = []
+        self._faults: S3Faults | None = None
+        self._profiles: dict[str, S3Profile] = {}
         self._moto = _Moto()
+        self._server = S3Server(self._moto, {_ACCESS_KEY: _SECRET_KEY}, self._profile)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self._moto.open())
-            self._client = self._make_client()
-            stack.callback(self._client.close)
-            self._moto.route(self._client, self.transport)
+            for exposed in (False, True):
+                self._clients[exposed] = self._open_client(stack, exposed=exposed)
             stack.callback(self._interceptors.clear)
             self._stack = stack.pop_all()
         self.reset()
@@ -76,28 +75,73 @@ class SimulatedS3:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        self._client = None
+        self._clients.clear()
 
     @property
     def client(self) -> S3Client:
-        """The client that all providers share: a test may look at the server with it."""
-        if self._client is None:
-            raise RuntimeError("SimulatedS3 is not open: use it in a with statement")
-        return self._client
+        """The client of the providers that meet no faults: a test may look at the server with it."""
+        return self._client(exposed=False)
 
-    def provider(self, bucket: str | None = None, prefix: str = "", **options: Any) -> MinioStorageProvider:
-        """A provider on this server; ``options`` are those of ``S3Options`` that are not about the connection."""
+    def _client(self, *, exposed: bool) -> S3Client:
+        if not self._clients:
+            raise RuntimeError("SimulatedS3 is not open: use it in a with statement")
+        return self._clients[exposed]
+
+    def provider(
+        self,
+        bucket: str | None = None,
+        prefix: str = "",
+        *,
+        exposed: bool = False,
+        profile: str | None = None,
+        **options: Any,
+    ) -> MinioStorageProvider:
+        """A provider on this server; ``options`` are those of ``S3Options`` that are not about the connection.
+
+        ``exposed``: it meets the faults that ``expose`` has set. ``profile``: on the bucket of that profile (``aws``,
+        ``minio``, ``radosgw``), which is made where it is missing; ``SettingsError`` lists the known ones.
+        """
         from factflow_infra.storage.minio import MinioStorageProvider, S3Options
 
+        if profile is not None:
+            bucket = self._bucket_of(profile)
         return MinioStorageProvider(
-            self.bucket if bucket is None else bucket, prefix, options=S3Options(**options), client=self.client
+            self.bucket if bucket is None else bucket,
+            prefix,
+            options=S3Options(**options),
+            client=self._client(exposed=exposed),
+        )
+
+    def stranger(self, *, access_key: str = _ACCESS_KEY, secret_key: str = "wrong") -> MinioStorageProvider:  # noqa: S107 - it is wrong on purpose
+        """A provider with other credentials than the server knows, on its bucket."""
+        from factflow_infra.storage.minio import MinioStorageProvider
+
+        client = self._open_client(self._stack, access_key=access_key, secret_key=secret_key)
+        return MinioStorageProvider(self.bucket, client=client)
+
+    def expose(self, decisions: Decisions, note: Note | None = None) -> None:
+        """From now on, until ``reset``, the exposed clients meet the faults that ``decisions`` choose.
+
+        ``note`` is told of each: its target and its name.
+        """
+        self._faults = S3Faults(
+            decisions,
+            read_timeout=self._client(exposed=True).meta.config.read_timeout,  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType, reportAttributeAccessIssue]
+            abort_upload=self._moto.abort_upload,
+            note=note,
         )
 
     def reset(self) -> None:
         """As new: no objects, no uploads, no other buckets, no interceptors, no memory of failures, the same ids again."""
+        from factflow_infra.storage.minio.skew import skew_of
+
         self._interceptors.clear()
+        self._faults = None
+        self._profiles.clear()
         for quota in self._quotas:
             quota.release(1_000_000)  # it stops at its own maximum
+        for client in self._clients.values():
+            skew_of(client).seconds = 0.0
         self._moto.reset(self._seed)
         self.client.create_bucket(Bucket=self.bucket)
 
@@ -111,16 +155,60 @@ class SimulatedS3:
             if interceptor in self._interceptors:
                 self._interceptors.remove(interceptor)
 
-    def transport(self, request: Request, **_: Any) -> Any:
-        """Botocore's ``before-send`` handler: what it returns is the response, and nothing goes to a network."""
-        return self._through(len(self._interceptors), request)
+    def _profile(self, bucket: str) -> S3Profile:
+        return self._profiles.get(bucket, AWS)
 
-    def _through(self, depth: int, request: Request) -> Any:
+    def _bucket_of(self, profile: str) -> str:
+        row = s3_profile(profile)
+        if row is AWS:
+            return self.bucket
+        bucket = f"{self.bucket}-{row.name}"
+        if bucket not in self._profiles:
+            self._profiles[bucket] = row
+            self.client.create_bucket(Bucket=bucket)
+        return bucket
+
+    def _transport(self, request: Request, event_name: str, *, exposed: bool) -> Any:
+        call = call_of(request, event_name.rpartition(".")[2])
+        # As the client sent it: what stands in between may change it and be no forger.
+        refusal = as_server(lambda request: self._server.authenticate(request, skew_allowed=not exposed), request)
+
+        def serve(request: Request) -> Any:
+            if refusal is not None:
+                return refusal
+            return as_server(lambda request: self._server.answer(call, request), request)
+
+        def meet(request: Request) -> Any:
+            if self._faults is None or not exposed:
+                return serve(request)
+            return self._faults.carry(call, request, serve, self._profile(call.bucket))
+
+        return self._through(len(self._interceptors), request, meet)
+
+    def _through(self, depth: int, request: Request, meet: Forward) -> Any:
         if depth == 0:
-            return self._moto.answer(request)
-        return self._interceptors[depth - 1](request, lambda request: self._through(depth - 1, request))
+            return meet(request)
+        return self._interceptors[depth - 1](request, lambda request: self._through(depth - 1, request, meet))
 
-    def _make_client(self) -> S3Client:
+    def _open_client(
+        self,
+        stack: ExitStack,
+        *,
+        exposed: bool = False,
+        access_key: str = _ACCESS_KEY,
+        secret_key: str = _SECRET_KEY,
+    ) -> S3Client:
+        client = self._make_client(access_key, secret_key)
+        stack.callback(client.close)
+
+        # Botocore's ``before-send`` handler: what it returns is the response, and nothing goes to a network.
+        def transport(request: Request, event_name: str = "", **_: Any) -> Any:
+            return self._transport(request, event_name, exposed=exposed)
+
+        self._moto.route(client, transport)
+        return client
+
+    def _make_client(self, access_key: str, secret_key: str) -> S3Client:
         from botocore.retries import quota
 
         from factflow_infra.storage.minio.client import make_client
@@ -136,7 +224,7 @@ class SimulatedS3:
         # The quota of retries belongs to the client, so one run's failures would change the next.
         with patch.object(quota, "RetryQuota", recorded):
             return make_client(
-                S3Options(region=_REGION, access_key=_ACCESS_KEY, secret_key=_SECRET_KEY, addressing_style="path")
+                S3Options(region=_REGION, access_key=access_key, secret_key=secret_key, addressing_style="path")
             )
 
 
@@ -176,6 +264,34 @@ class _Moto:
             raise RuntimeError(f"moto does not know {request.url}: nothing may leave the simulation")
         return response
 
+    def etag(self, bucket: str, key: str) -> str | None:
+        """The bare etag of what stands there now."""
+        held = self._bucket(bucket)
+        found = None if held is None else held.keys.get(key)
+        return None if found is None else str(found.etag).strip('"')
+
+    def abort_upload(self, call: Call, request: Request) -> None:
+        """Drop the upload that ``request`` belongs to."""
+        held = self._bucket(call.bucket)
+        if held is not None:
+            held.multiparts.pop(_upload_of(request), None)
+
+    def knows_upload(self, call: Call, request: Request) -> bool:
+        held, upload = self._bucket(call.bucket), _upload_of(request)
+        if held is None or upload in held.multiparts:
+            return True
+        made_of = getattr(held.keys.get(call.key), "multipart", None)
+        return made_of is not None and made_of.id == upload
+
+    def _bucket(self, name: str) -> Any:
+        from moto.s3.models import s3_backends
+
+        for accounts in cast("Any", s3_backends).values():
+            for backend in accounts.values():
+                if name in backend.buckets:
+                    return backend.buckets[name]
+        return None
+
     def reset(self, seed: int) -> None:
         from moto.moto_api._internal import mock_random
         from moto.s3.models import s3_backends
@@ -183,6 +299,10 @@ class _Moto:
         for accounts in list(cast("Any", s3_backends).values()):
             accounts.reset()
         cast("Any", mock_random).seed(seed)
+
+
+def _upload_of(request: Request) -> str:
+    return parse_qs(urlsplit(request.url).query).get("uploadId", [""])[0]
 
 
 def _now() -> datetime:

@@ -9,7 +9,7 @@ import pytest
 from factflow_infra_testing.errors import UnknownFaultError
 from factflow_infra_testing.search.faults import Faults, known_kinds
 from factflow_infra_testing.search.kinds import FaultKind
-from factflow_infra_testing.search.swarm import swarm_rates
+from factflow_infra_testing.search.swarm import split, swarm_decisions, swarm_rates
 
 
 def test_registry_is_mildest_first_and_tells_what_each_means():
@@ -75,6 +75,19 @@ def test_choices_have_names():
 
 class TestSwarm:
     KINDS = tuple(known_kinds().values())
+
+    def test_kinds_of_a_part_that_the_scenario_has_not_are_rare_and_take_nobodys_place(self):
+        used, idle = split(self.KINDS, ())
+        assert {kind.part for kind in used} == {""}
+        assert idle
+        assert split(self.KINDS, {kind.part for kind in self.KINDS}) == (self.KINDS, ())
+        with_idle = 0
+        for seed in range(400):
+            rates = swarm_rates(seed, used)
+            decisions = swarm_decisions(seed, used, idle)
+            assert all(decisions.enabled(kind) for kind in rates)
+            with_idle += any(decisions.enabled(kind.kind) for kind in idle)
+        assert 20 < with_idle < 90
 
     def test_a_seed_is_a_swarm(self):
         assert swarm_rates(5, self.KINDS) == swarm_rates(5, self.KINDS)

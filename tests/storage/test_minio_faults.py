@@ -134,7 +134,7 @@ async def test_nobody_elses_write_is_undone_by_our_next_attempt(s3, storage, ter
 @pytest.mark.asyncio
 async def test_ablation_botocore_alone_would_undo_it(s3, monkeypatch):
     """Without the veto botocore sends ours again, over theirs."""
-    monkeypatch.setattr("factflow_infra.storage.minio.provider.guard_retries", lambda _: None)
+    monkeypatch.setattr("factflow_infra.storage.minio.client.guard_retries", lambda _: None)
     for operation in client_module.LANDING_OPERATIONS:
         s3.client.meta.events.unregister(
             f"needs-retry.s3.{operation}", unique_id=f"factflow-no-blind-retry-{operation}"

@@ -22,6 +22,7 @@ from factflow_infra.storage.minio.failures import (
     BrokenBodyError,
     RequestError,
     code_of,
+    is_garbled,
     is_missing_key,
     may_have_landed,
     status_of,
@@ -97,12 +98,14 @@ class Calls:
             try:
                 with answer["Body"] as body:
                     content = body.read()
-                break
+                return record_of_sidecar(key, cast("Mapping[str, Any]", answer), content)
             except BrokenBodyError as error:
                 if attempt >= self.max_attempts:
                     raise self.error(error, key) from error
-                self.pause(attempt)
-        return record_of_sidecar(key, cast("Mapping[str, Any]", answer), content)
+            except CorruptObjectError:
+                if attempt > 1:  # twice is no accident of the way
+                    raise
+            self.pause(attempt)
 
     def put_sidecar(self, write_id: str, text: str) -> None:
         """Raises boto3's errors; it may be repeated at will, for its name is used once."""
@@ -119,7 +122,7 @@ class Calls:
                     Metadata=sidecar_metadata(body),
                 )
             except RequestError as error:
-                if attempt >= self.max_attempts or not may_have_landed(error):
+                if attempt >= self.max_attempts or not (may_have_landed(error) or is_garbled(error)):
                     raise
                 self.pause(attempt)
             else:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from factflow_infra.errors import SettingsError
 from factflow_infra.storage.minio.failures import veto_blind_retry
+from factflow_infra.storage.minio.skew import correct_skew
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -50,15 +51,19 @@ def make_client(options: S3Options) -> S3Client:
         client = cast("S3Client", session.client("s3", endpoint_url=options.endpoint_url, config=config))
     except (BotoCoreError, ValueError) as error:
         raise SettingsError(f"no S3 client can be made with these settings: {error}") from error
-    guard_retries(client)
+    prepare(client)
     return client
+
+
+def prepare(client: S3Client) -> None:
+    """What any client needs that a provider uses; a second call changes nothing."""
+    guard_retries(client)
+    correct_skew(client)
 
 
 def guard_retries(client: S3Client) -> None:
     """Keep botocore from repeating what may have been carried out; a second call changes nothing."""
     for operation in LANDING_OPERATIONS:
-        cast(
-            "Any", client.meta.events
-        ).register(  # the stubs say that a handler returns nothing; this one's verdict counts
+        client.meta.events.register(
             f"needs-retry.s3.{operation}", veto_blind_retry, unique_id=f"factflow-no-blind-retry-{operation}"
         )

@@ -78,6 +78,7 @@ _FULL = {
 _REFUSED = {"EntityTooLarge", "InvalidArgument", "InvalidRequest", "KeyTooLongError", "MetadataTooLarge"}
 _MISSING_KEY = {"NoSuchKey", "NoSuchVersion", "404"}
 _CONFLICT = {"ConditionalRequestConflict", "OperationAborted"}
+_GARBLED = {"BadDigest", "IncompleteBody", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 
 
 def code_of(error: BaseException) -> str:
@@ -108,6 +109,11 @@ def is_conflict(error: BaseException) -> bool:
     return code_of(error) in _CONFLICT
 
 
+def is_garbled(error: BaseException) -> bool:
+    """What reached the server was not what was sent; nothing was changed, and the same request may succeed now."""
+    return code_of(error) in _GARBLED
+
+
 def may_have_landed(error: BaseException) -> bool:
     """Whether the server may have carried the request out, or may yet do so, although it failed for us."""
     if isinstance(error, ClientError):
@@ -118,20 +124,23 @@ def may_have_landed(error: BaseException) -> bool:
 def veto_blind_retry(
     response: tuple[Any, Mapping[str, Any]] | None = None,
     caught_exception: BaseException | None = None,
+    operation: Any = None,
     **_: object,
-) -> bool | None:
-    """A ``needs-retry`` handler for what changes an object: ``False`` where the request may have been carried out.
+) -> None:
+    """A ``needs-retry`` handler for what changes an object: ends the call where the request may have been carried out.
 
     botocore would send the same request again, and could so undo what someone else has written since, or fail on a
-    condition that its own first attempt has made false. So the writer looks first, and then tries again itself.
+    condition that its own first attempt has made false. So the writer looks first, and then tries again itself. The
+    failure is raised from here: a returned ``False`` is a veto for the botocore of 2026, and for those before it a retry
+    without delay or end.
     """
     if caught_exception is not None:
-        return False if _exception_is_open(caught_exception) else None
-    if response is not None:
+        if _exception_is_open(caught_exception):
+            raise caught_exception
+    elif response is not None:
         answer, parsed = response
         if _answer_is_open(int(answer.status_code), str(parsed.get("Error", {}).get("Code", ""))):
-            return False
-    return None
+            raise ClientError(cast("Any", parsed), operation.name)
 
 
 def _answer_is_open(status: int, code: str) -> bool:
@@ -179,7 +188,17 @@ def _of_answer(error: ClientError, bucket: str, what: str) -> StorageError:
     where = f"{what} in bucket {bucket!r}"
     if code == "NoSuchBucket":
         return BucketNotFoundError(f"bucket {bucket!r} does not exist: create it, or correct the URI")
-    if code in _MISSING_KEY or (status == 404 and code != "NoSuchUpload"):
+    if code in _GARBLED:
+        return StorageIOError(
+            f"{where}: the content was damaged on its way ({code}); nothing was changed", retryable=True
+        )
+    if code == "NoSuchUpload":
+        return StorageIOError(
+            f"{where}: the server has dropped the unfinished upload, as a lifecycle rule or somebody's clean-up does; "
+            "nothing was changed: write it again",
+            retryable=True,
+        )
+    if code in _MISSING_KEY or status == 404:
         return ObjectNotFoundError(f"{where} does not exist")
     if status == 412:
         return PreconditionFailedError(f"{where}: the condition did not hold; nothing was changed")

@@ -17,7 +17,7 @@ from factflow_infra.errors import InvalidObjectError, WriteUnconfirmedError
 from factflow_infra.storage.keys import shown
 from factflow_infra.storage.minio import writing
 from factflow_infra.storage.minio.envelope import referring_metadata
-from factflow_infra.storage.minio.failures import RequestError
+from factflow_infra.storage.minio.failures import RequestError, is_garbled
 from factflow_infra.storage.minio.options import MAX_PARTS
 from factflow_infra.storage.minio.pool import Token
 
@@ -150,19 +150,25 @@ class MultipartUpload:
             raise self._calls.error(error, self._key) from error
 
     def _send(self, number: int, part: bytes | memoryview) -> dict[str, Any]:
-        self._token.check()
         assert self._upload_id is not None
-        try:
-            answer = self._calls.client.upload_part(
-                Bucket=self._calls.bucket,
-                Key=self._calls.layout.object(self._key),
-                UploadId=self._upload_id,
-                PartNumber=number,
-                Body=bytes(part),
-            )
-        except RequestError as error:
-            raise self._calls.error(error, self._key) from error
-        return {"PartNumber": number, "ETag": answer["ETag"]}
+        attempt = 0
+        while True:
+            attempt += 1
+            self._token.check()
+            try:
+                answer = self._calls.client.upload_part(
+                    Bucket=self._calls.bucket,
+                    Key=self._calls.layout.object(self._key),
+                    UploadId=self._upload_id,
+                    PartNumber=number,
+                    Body=bytes(part),
+                )
+            except RequestError as error:
+                if not is_garbled(error) or attempt >= self._calls.max_attempts:
+                    raise self._calls.error(error, self._key) from error
+                self._calls.pause(attempt)
+            else:
+                return {"PartNumber": number, "ETag": answer["ETag"]}
 
     def _abort(self, upload_id: str) -> None:
         try:

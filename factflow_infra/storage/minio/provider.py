@@ -19,7 +19,7 @@ from factflow_infra.storage.metadata import (
 )
 from factflow_infra.storage.minio import listing, reading, writing
 from factflow_infra.storage.minio.calls import Calls
-from factflow_infra.storage.minio.client import guard_retries, make_client
+from factflow_infra.storage.minio.client import make_client, prepare
 from factflow_infra.storage.minio.conditions import Condition, Conditions
 from factflow_infra.storage.minio.failures import RequestError
 from factflow_infra.storage.minio.layout import Layout
@@ -245,7 +245,7 @@ class MinioStorageProvider:
         if client is None:
             client = make_client(self._options)
         else:
-            guard_retries(client)
+            prepare(client)
         return Calls(client, self._layout, self._options.max_attempts)
 
     async def _run(self, function: Callable[Concatenate[Calls, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

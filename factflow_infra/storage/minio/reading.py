@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 
 
 def get(calls: Calls, key: str) -> StoredObject:
-    """The content and the info of one version, from one GET; verified."""
+    """The content and the info of one version, from one GET; verified.
+
+    Content that does not match its checksum is asked for once more: it may have been damaged on its way.
+    """
     attempt = 0
+    doubted = False
     while True:
         attempt += 1
         body, version = _open(calls, key, 0, None)
@@ -40,12 +44,19 @@ def get(calls: Calls, key: str) -> StoredObject:
                 raise _broken(key, error) from error
             calls.pause(attempt)
             continue
-        if found:
-            break
-        if attempt >= calls.max_attempts:
-            raise lost_sidecar(key)
-    digest = hashlib.sha256(data).hexdigest()
-    _verify(key, record, len(data), digest)
+        if not found:
+            if attempt >= calls.max_attempts:
+                raise lost_sidecar(key)
+            continue
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            _verify(key, record, len(data), digest)
+        except CorruptObjectError:
+            if doubted:
+                raise
+            doubted = True
+            continue
+        break
     info = version.info(key, record)
     if record is None:  # not ours: now that its content is here, so is its checksum
         info = replace(info, checksum=f"sha256:{digest}")

@@ -26,6 +26,7 @@ from factflow_infra.storage.minio.envelope import (
 from factflow_infra.storage.minio.failures import (
     RequestError,
     is_conflict,
+    is_garbled,
     is_missing_key,
     is_precondition,
     may_have_landed,
@@ -244,7 +245,7 @@ class _Landing:
                         raise _unconfirmed(self._key) from error
                     return found.etag
                 else:
-                    again = is_conflict(error) and not last
+                    again = (is_conflict(error) or is_garbled(error)) and not last
                     if not inline and not (again and self._write_id is not None):
                         self._calls.discard_unused(write_id)
                     if not again:
