@@ -442,6 +442,9 @@ for _uri, _error, _says in (
     ("amqp://host/?prefetch=many", SettingsError, ("prefetch", "integer")),
     ("amqp://a,stomp://b", SettingsError, ("'amqp'", "'stomp'")),
     ("amqp://a,,b", SettingsError, ("empty part",)),
+    ("stomp://host/vhost", SettingsError, ("no path", "'vhost'")),
+    ("stomp://u%0Aser@host", SettingsError, ("username", "line break")),
+    ("stomp://user:pass%00word@host", SettingsError, ("password", "NUL")),
     ("pulsar://host", ProviderUnavailableError, ("'pulsar'", "PulsarQueueProvider", "amqp://")),
 ):
     row(f"queue {_uri!r}", _error, *_says)(lambda _, uri=_uri: create_queue_provider(uri))

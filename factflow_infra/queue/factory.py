@@ -24,8 +24,8 @@ class QueueProviderFactory:
             "amqps": _rabbitmq,
             "pulsar": _unavailable("PulsarQueueProvider"),
             "pulsar+ssl": _unavailable("PulsarQueueProvider"),
-            "stomp": _unavailable("ArtemisQueueProvider"),
-            "stomp+ssl": _unavailable("ArtemisQueueProvider"),
+            "stomp": _artemis,
+            "stomp+ssl": _artemis,
         }
 
     @property
@@ -73,10 +73,16 @@ def _rabbitmq(settings: QueueSettings) -> QueueProtocol:
     return RabbitMqQueueProvider(settings)
 
 
+def _artemis(settings: QueueSettings) -> QueueProtocol:
+    from factflow_infra.queue.artemis import ArtemisQueueProvider
+
+    return ArtemisQueueProvider(settings)
+
+
 def _unavailable(provider: str) -> QueueProviderBuilder:
     def build(settings: QueueSettings) -> QueueProtocol:
         raise ProviderUnavailableError(
-            f"{settings.scheme!r} needs {provider}, which this version does not have yet; amqp:// and amqps:// work"
+            f"{settings.scheme!r} needs {provider}, which this version does not have yet; stomp://, stomp+ssl://, amqp:// and amqps:// work"
         )
 
     return build

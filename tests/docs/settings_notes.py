@@ -4,14 +4,20 @@ from factflow_infra.storage.factory import _FILE_PARAMETERS, _S3_PARAMETERS
 
 QUEUE = {
     "uri": ("", "the broker, or several to be tried in turn, with commas; see the forms above"),
-    "username": ("", "here or in the URI; RabbitMQ is asked with `guest` where it is not set"),
+    "username": (
+        "",
+        "here or in the URI; where it is not set, RabbitMQ is asked with `guest`, Artemis without a login",
+    ),
     "password": ("", "as `username`; never shown in errors, logs or reprs"),
     "tls_ca_file": ("path", "certificates to trust instead of the system's"),
     "tls_cert_file": ("path", "the client's own certificate; goes with `tls_key_file`"),
     "tls_key_file": ("path", "its key"),
     "tls_verify": ("", "`false` accepts any certificate"),
     "queue_type": ("", "which type of queue is declared on RabbitMQ"),
-    "prefetch": ("messages", "held by a subscription that does not say otherwise; never fewer than its `concurrency`"),
+    "prefetch": (
+        "messages",
+        "held at most by a subscription that does not say otherwise; never fewer than its `concurrency`",
+    ),
     "reconnect_base": (
         "seconds",
         "the first pause before an attempt to reconnect, doubled at each further one, with jitter",
@@ -20,7 +26,10 @@ QUEUE = {
     "connect_timeout": ("seconds", "for the connection with its login, shared among several URIs"),
     "publish_timeout": ("seconds", "for the broker's confirm; past it `PublishUnconfirmedError`"),
     "max_message_bytes": ("bytes", "body, headers and ids of one message together"),
-    "heartbeat": ("seconds", "`0` turns it off; fractions are rounded up on AMQP"),
+    "heartbeat": (
+        "seconds",
+        "`0` turns it off; fractions are rounded up on AMQP; on STOMP two silent ones end the connection",
+    ),
 }
 
 STORAGE = {

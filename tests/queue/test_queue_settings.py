@@ -155,7 +155,7 @@ def test_unknown_and_unserved_schemes():
         SettingsError, match="scheme 'nats'; known: amqp, amqps, pulsar, pulsar\\+ssl, stomp, stomp\\+ssl"
     ):
         create_queue_provider("nats://h")
-    for scheme, name in (("stomp", "ArtemisQueueProvider"), ("pulsar+ssl", "PulsarQueueProvider")):
+    for scheme, name in (("pulsar", "PulsarQueueProvider"), ("pulsar+ssl", "PulsarQueueProvider")):
         with pytest.raises(ProviderUnavailableError, match=name):
             create_queue_provider(f"{scheme}://h")
     with pytest.raises(SettingsError, match="FACTFLOW_QUEUE_URI"):

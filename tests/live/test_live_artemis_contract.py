@@ -1,0 +1,99 @@
+"""The queue contract on a real Artemis."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+import stompman
+
+from factflow_infra import create_queue_provider
+from factflow_infra_testing.contracts import (
+    LIVE_PACE,
+    PlainQueueBackend,
+    QueueCapability,
+    QueueContract,
+    exercise_queue,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from factflow_infra.protocols import QueueProtocol
+    from factflow_infra_testing.contracts import QueueEnvironment
+
+pytestmark = pytest.mark.live
+
+CAPABILITIES = frozenset(
+    {
+        QueueCapability.SEVER,
+        QueueCapability.KILL,
+        QueueCapability.INJECT,
+        QueueCapability.TOPICS,
+        QueueCapability.DURABLE_SUBSCRIPTIONS,
+        QueueCapability.DELAY,
+        QueueCapability.BATCH,
+        QueueCapability.ORDERING_KEY,
+        QueueCapability.LARGE_MESSAGES,
+    }
+)
+
+
+class ArtemisBackend(PlainQueueBackend):
+    """Providers on one running server."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    async def provider(self) -> QueueProtocol:
+        return create_queue_provider(self._server.uri, reconnect_base=0.05, reconnect_cap=0.5)
+
+    async def sever(self, provider: QueueProtocol) -> None:
+        for session in sessions_of(provider):
+            session.abort()
+
+    async def kill(self, provider: QueueProtocol) -> None:
+        async def never(*_: Any) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        transport_of(provider).connect = never
+        await self.sever(provider)
+
+    async def inject(self, destination: str) -> None:
+        server = stompman.ConnectionParameters(
+            "127.0.0.1", self._server.port, self._server.user, self._server.quoted_password
+        )
+        name = destination if destination.startswith("/") else f"/queue/{destination}"
+        headers = {"destination-type": "ANYCAST", "persistent": "true", "factflow-wire-timestamp": "no moment"}
+        headers["factflow-wire-id"] = uuid4().hex
+        async with stompman.Client([server]) as client:
+            await client.send(b"foreign", name, headers=headers, receipt_timeout=10)
+
+
+def transport_of(provider: Any) -> Any:
+    return provider._transport
+
+
+def sessions_of(provider: Any) -> list[Any]:
+    """Every connection of ``provider``."""
+    transport = transport_of(provider)
+    publishing = [transport._session] if transport._session is not None else []
+    return publishing + [consumer.session for consumer in transport._consumers]
+
+
+class ArtemisHarness:
+    capabilities = CAPABILITIES
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def run(self, check: Callable[[QueueEnvironment], Coroutine[Any, Any, None]]) -> None:
+        asyncio.run(exercise_queue(check, ArtemisBackend(self._server), capabilities=self.capabilities, pace=LIVE_PACE))
+
+
+class TestArtemis(QueueContract):
+    @pytest.fixture
+    def harness(self, artemis_server: Any) -> ArtemisHarness:
+        return ArtemisHarness(artemis_server)
