@@ -52,6 +52,8 @@ class Network:
         self._by_address: dict[str, str] = {}
         self._listeners: dict[tuple[str, int], SimulatedServer] = {}
         self._ends: dict[SimulatedTransport, None] = {}
+        self.services: dict[tuple[str, int], Any] = {}
+        """What is reached at a host and port by clients that are simulated above the socket: theirs to define."""
         self._port = FIRST_EPHEMERAL_PORT
         decisions = loop.decisions
         kinds = (CONNECT, LOSS, DELAY, CHUNK)

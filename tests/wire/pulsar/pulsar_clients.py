@@ -1,4 +1,4 @@
-"""The real client on the simulated broker, over a socket on loopback, in real time."""
+"""The library's client on the simulated broker: the real one over a socket on loopback, and its stand-in in virtual time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager, suppress
 import pulsar
 import pulsar.asyncio
 
+from factflow_infra_testing.api.pulsar.provider import listening
+from factflow_infra_testing.broker import SimulatedBroker
+from factflow_infra_testing.simulation.runner import run as run_simulated
 from factflow_infra_testing.wire.pulsar.serving import serve
 
 TOPIC = "persistent://public/default/queue.orders"
@@ -23,12 +26,12 @@ def connect(url, **options):
 
 
 class Bench:
-    """A served broker and a client of it."""
+    """A broker and a client of it."""
 
-    def __init__(self, server):
-        self.server = server
-        self.broker = server.broker
-        self.client = connect(server.url)
+    def __init__(self, broker, url):
+        self.broker = broker
+        self.url = url
+        self.client = connect(url)
         self.kept = []  # a producer or consumer that is collected is closed
 
     async def producer(self, topic=TOPIC, **options):
@@ -52,7 +55,7 @@ class Bench:
 @asynccontextmanager
 async def bench(**options):
     async with await serve(**options) as server:
-        one = Bench(server)
+        one = Bench(server.broker, server.url)
         try:
             yield one
         finally:
@@ -98,9 +101,30 @@ def run_loop(body):
         runner.run(body)
 
 
-def run(main, **options):
+def on_wire(main, **options):
+    """Run ``main(bench)`` with the real client."""
+
     async def body():
         async with bench(**options) as one:
             await main(one)
 
     run_loop(body())
+
+
+def on_api(main):
+    """Run ``main(bench)`` with the stand-in."""
+
+    async def body():
+        broker = SimulatedBroker("pulsar")
+        listening(broker, "broker", exposed=True)
+        one = Bench(broker, "pulsar://broker:6650")
+        await main(one)
+        await one.client.close()
+
+    outcome = run_simulated(body)
+    outcome.result()
+    assert not outcome.unhandled
+    assert not outcome.leftovers
+
+
+TIERS = {"wire": on_wire, "api": on_api}

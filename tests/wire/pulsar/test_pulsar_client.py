@@ -1,4 +1,6 @@
-"""The wire tier driven by the real client: each part of the protocol that it uses, and what the profile says of it."""
+"""Each part of Pulsar's client that a program may use, and what the profile says of it: the real client on the wire tier, and
+its stand-in on the API tier, by the same tests.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,19 @@ from datetime import timedelta
 import pulsar
 import pulsar.asyncio
 import pytest
-from pulsar_clients import LIMIT, SHARED, TOPIC, connect, nothing, run, run_loop, take, texts, until
+from pulsar_clients import LIMIT, SHARED, TIERS, TOPIC, connect, nothing, run_loop, take, texts, until
 
 from factflow_infra_testing.wire.pulsar.serving import serve
 
 KINDS = pulsar.ConsumerType
 
 
-def test_what_is_sent_comes_back_as_it_was():
+@pytest.fixture(params=sorted(TIERS))
+def run(request):
+    return TIERS[request.param]
+
+
+def test_what_is_sent_comes_back_as_it_was(run):
     async def main(bench):
         producer = await bench.producer()
         consumer = await bench.consumer()
@@ -35,7 +42,7 @@ def test_what_is_sent_comes_back_as_it_was():
     run(main)
 
 
-def test_a_batch_is_one_entry_and_comes_again_as_a_whole():
+def test_a_batch_is_one_entry_and_comes_again_as_a_whole(run):
     async def main(bench):
         producer = await bench.producer(batching_enabled=True, batching_max_publish_delay_ms=50)
         ids = await asyncio.gather(*(producer.send(b"%d" % n) for n in range(3)))
@@ -58,7 +65,7 @@ def test_a_batch_is_one_entry_and_comes_again_as_a_whole():
     [(KINDS.Exclusive, "0 1 2 3"), (KINDS.Failover, "0 1 2 3"), (KINDS.Shared, "2r1"), (KINDS.KeyShared, "2r1")],
     ids=lambda value: getattr(value, "name", None),
 )
-def test_a_nack_brings_back_one_message_or_all_that_are_unacked(kind, again):
+def test_a_nack_brings_back_one_message_or_all_that_are_unacked(run, kind, again):
     async def main(bench):
         producer, consumer = await bench.producer(), await bench.consumer(kind=kind)
         for n in range(4):
@@ -70,7 +77,7 @@ def test_a_nack_brings_back_one_message_or_all_that_are_unacked(kind, again):
     run(main)
 
 
-def test_an_exclusive_subscription_has_one_consumer_and_no_type_mixes_with_another():
+def test_an_exclusive_subscription_has_one_consumer_and_no_type_mixes_with_another(run):
     async def main(bench):
         await bench.consumer(kind=KINDS.Exclusive)
         for kind in (KINDS.Exclusive, KINDS.Shared):
@@ -81,7 +88,7 @@ def test_an_exclusive_subscription_has_one_consumer_and_no_type_mixes_with_anoth
     run(main)
 
 
-def test_a_failover_subscription_goes_on_with_the_next():
+def test_a_failover_subscription_goes_on_with_the_next(run):
     async def main(bench):
         producer = await bench.producer()
         first, second = [await bench.consumer(kind=KINDS.Failover, consumer_name=name) for name in "ab"]
@@ -94,7 +101,7 @@ def test_a_failover_subscription_goes_on_with_the_next():
     run(main)
 
 
-def test_shared_consumers_take_turns_and_key_shared_ones_keep_their_keys():
+def test_shared_consumers_take_turns_and_key_shared_ones_keep_their_keys(run):
     async def main(bench):
         producer = await bench.producer()
         shared = [await bench.consumer() for _ in range(2)]
@@ -121,7 +128,7 @@ def test_shared_consumers_take_turns_and_key_shared_ones_keep_their_keys():
     run(main)
 
 
-def test_what_a_closed_consumer_held_goes_to_the_other_and_counts_begin_anew_with_the_last():
+def test_what_a_closed_consumer_held_goes_to_the_other_and_counts_begin_anew_with_the_last(run):
     async def main(bench):
         producer = await bench.producer()
         first = await bench.consumer()
@@ -138,7 +145,7 @@ def test_what_a_closed_consumer_held_goes_to_the_other_and_counts_begin_anew_wit
     run(main)
 
 
-def test_permits_bound_what_a_consumer_is_sent():
+def test_permits_bound_what_a_consumer_is_sent(run):
     async def main(bench):
         producer = await bench.producer()
         await bench.consumer(receiver_queue_size=4)
@@ -150,7 +157,7 @@ def test_permits_bound_what_a_consumer_is_sent():
     run(main)
 
 
-def test_cumulative_acks_and_seeking():
+def test_cumulative_acks_and_seeking(run):
     async def main(bench):
         producer = await bench.producer()
         consumer = await bench.consumer(kind=KINDS.Exclusive)
@@ -169,7 +176,7 @@ def test_cumulative_acks_and_seeking():
     run(main)
 
 
-def test_a_delay_holds_back_on_shared_only():
+def test_a_delay_holds_back_on_shared_only(run):
     async def main(bench):
         producer = await bench.producer()
         shared, alone = await bench.consumer(), await bench.consumer("alone", KINDS.Exclusive)
@@ -183,7 +190,7 @@ def test_a_delay_holds_back_on_shared_only():
     run(main)
 
 
-def test_latest_begins_behind_what_is_there_and_earliest_with_what_others_have_done():
+def test_latest_begins_behind_what_is_there_and_earliest_with_what_others_have_done(run):
     async def main(bench):
         producer = await bench.producer()
         first = await bench.consumer("first")
@@ -197,7 +204,7 @@ def test_latest_begins_behind_what_is_there_and_earliest_with_what_others_have_d
     run(main)
 
 
-def test_unsubscribing_forgets_the_subscription_and_is_refused_while_another_shares_it():
+def test_unsubscribing_forgets_the_subscription_and_is_refused_while_another_shares_it(run):
     async def main(bench):
         producer = await bench.producer()
         first, second = await bench.consumer(), await bench.consumer()
@@ -213,7 +220,7 @@ def test_unsubscribing_forgets_the_subscription_and_is_refused_while_another_sha
     run(main)
 
 
-def test_a_reader_leaves_nothing_behind():
+def test_a_reader_leaves_nothing_behind(run):
     async def main(bench):
         producer = await bench.producer()
         await producer.send(b"0")
@@ -225,7 +232,7 @@ def test_a_reader_leaves_nothing_behind():
     run(main)
 
 
-def test_a_dropped_connection_is_made_again_and_what_was_unconfirmed_is_sent_again():
+def test_a_dropped_connection_is_made_again_and_what_was_unconfirmed_is_sent_again(run):
     async def main(bench):
         producer, consumer = await bench.producer(), await bench.consumer()
         await producer.send(b"0")
@@ -238,7 +245,7 @@ def test_a_dropped_connection_is_made_again_and_what_was_unconfirmed_is_sent_aga
     run(main)
 
 
-def test_the_name_of_a_producer_is_taken_while_it_is_connected():
+def test_the_name_of_a_producer_is_taken_while_it_is_connected(run):
     async def main(bench):
         producer = await bench.producer(producer_name="one")
         assert producer.producer_name() == "one"
@@ -253,7 +260,7 @@ def test_the_name_of_a_producer_is_taken_while_it_is_connected():
     run(main)
 
 
-def test_a_namespace_that_is_not_there_is_refused():
+def test_a_namespace_that_is_not_there_is_refused(run):
     async def main(bench):
         with pytest.raises(pulsar.asyncio.PulsarException) as caught:
             await bench.producer("persistent://public/elsewhere/q")
@@ -278,7 +285,7 @@ def test_a_token_is_asked_for():
     run_loop(main())
 
 
-def test_nothing_comes_twice_that_was_acked_before_the_connection_was_lost():
+def test_nothing_comes_twice_that_was_acked_before_the_connection_was_lost(run):
     async def main(bench):
         producer, consumer = await bench.producer(), await bench.consumer()
         await producer.send(b"0")
@@ -291,9 +298,9 @@ def test_nothing_comes_twice_that_was_acked_before_the_connection_was_lost():
     run(main)
 
 
-def test_two_clients_compete_and_one_that_dies_gives_back():
+def test_two_clients_compete_and_one_that_dies_gives_back(run):
     async def main(bench):
-        other = connect(bench.server.url)
+        other = connect(bench.url)
         producer = await bench.producer()
         theirs = await other.subscribe(TOPIC, "s", SHARED)
         for n in range(3):
