@@ -109,8 +109,11 @@ class QueueType:
 
     @property
     def honest(self) -> bool:
-        """Whether no message comes again without its flag."""
-        return not {self.nack_flags, self.end_flags, self.lost_flags, self.crash_flags} & {Flags.NONE, Flags.OLDEST}
+        """Whether no message comes again without its flag, or with a lower count than before."""
+        return not self.forgets_counts and not {self.nack_flags, self.end_flags, self.lost_flags, self.crash_flags} & {
+            Flags.NONE,
+            Flags.OLDEST,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,7 +324,7 @@ _PULSAR: Final = Profile(
     delivery_attempts=None,
     dead_letter_queue=None,
     expiry_queue=None,
-    schedules_in_queues=False,
+    schedules_in_queues=True,
     evidence=MappingProxyType(
         {
             "queue_types": "PUL-46",

@@ -140,7 +140,8 @@ def redelivery_honesty(
     """An entry's first delivery is unflagged with count 1, each later one is flagged, and its count never shrinks.
 
     ``crashed``: the broker went down in this run; one that crashes may flag everything that it kept (docs/facts.md, RMQ-11).
-    ``flags``: whether this broker flags all that comes again; Artemis does not (ART-2, ART-3).
+    ``flags``: whether this broker flags all that comes again, and goes on counting; Artemis does not (ART-2, ART-3), and
+    Pulsar forgets its counts (PUL-42).
     """
     deliveries: dict[int, list[BrokerEvent]] = defaultdict(list)
     for event in events:
@@ -158,7 +159,7 @@ def redelivery_honesty(
         for before, after in pairwise(entries):
             if flags and not after.redelivered:
                 wrong[after.key] = "delivered again without the flag"
-            if before.count is not None and after.count is not None and after.count < before.count:
+            if flags and before.count is not None and after.count is not None and after.count < before.count:
                 wrong[after.key] = f"count fell from {before.count} to {after.count}"
     if wrong:
         told = "; ".join(f"{key!r} {what}" for key, what in sorted(wrong.items())[:5])

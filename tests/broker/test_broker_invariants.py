@@ -134,6 +134,14 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule(session=consumes(sessions), whole=st.booleans())
     def close(self, session, whole):
         self.lose(session, Back.LOST if whole else Back.ENDED)
+        left = {consumer.queue for consumer in session.consumers}
+        self.end(session, whole)
+        for queue in left:
+            if queue.type.forgets_counts and not queue.consumers:
+                for entry in queue:
+                    self.returns[queue.name, entry.message.key] = 0
+
+    def end(self, session, whole):
         if whole:
             self.broker.close_connection(session.connection)
         else:
@@ -189,7 +197,14 @@ def machine(name, profile, limit=None):
 
 @pytest.mark.parametrize(
     ("profile", "limit"),
-    [("artemis", None), ("artemis", 2), ("rabbitmq-classic", None), ("rabbitmq-quorum", None), ("rabbitmq-quorum", 2)],
+    [
+        ("artemis", None),
+        ("artemis", 2),
+        ("pulsar", None),
+        ("rabbitmq-classic", None),
+        ("rabbitmq-quorum", None),
+        ("rabbitmq-quorum", 2),
+    ],
 )
 def test_invariants(profile, limit):
     case = machine("Machine", profile, limit).TestCase

@@ -22,3 +22,9 @@ class TestArtemis(QueueContract):
     @pytest.fixture
     def harness(self):
         return SimulatedQueueHarness("artemis")
+
+
+class TestPulsar(QueueContract):
+    @pytest.fixture
+    def harness(self):
+        return SimulatedQueueHarness("pulsar")

@@ -70,10 +70,10 @@ class ApiLine(Link):
     def deliver(self, consumer: Any, delivery: Delivery) -> None:
         self._session.consumers.deliver(consumer, delivery)
 
-    def close_server(self, _: None = None) -> None:
+    def close_server(self, _: None = None, *, goodbye: bool = False) -> None:
         if self.server_open:
             self._session.end()
-        super().close_server()
+        super().close_server(goodbye=goodbye)
 
     @property
     def pending(self) -> str:

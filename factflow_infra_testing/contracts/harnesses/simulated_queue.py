@@ -157,7 +157,11 @@ class SimulatedQueueHarness:
     ) -> None:
         if capabilities is None:
             known = profile_named(profile).queue_type()
-            able = {QueueCapability.DELIVERY_COUNT: known.counts, QueueCapability.REDELIVERED_FLAG: known.honest}
+            able = {
+                QueueCapability.DELIVERY_COUNT: known.counts and not known.forgets_counts,
+                QueueCapability.REDELIVERED_FLAG: known.honest,
+                QueueCapability.REMEMBERS_DELIVERIES: not known.forgets_counts,
+            }
             capabilities = ALL_QUEUE_CAPABILITIES - {capability for capability, has in able.items() if not has}
         self.capabilities = frozenset(capabilities)
         self._profile = profile

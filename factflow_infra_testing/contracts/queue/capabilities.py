@@ -36,6 +36,8 @@ class QueueCapability(StrEnum):
     """The broker counts the deliveries of a message, across connections."""
     REDELIVERED_FLAG = "redelivered-flag"
     """Every message that a lost connection gives back is flagged; without it, the oldest at least."""
+    REMEMBERS_DELIVERIES = "remembers-deliveries"
+    """That a message was delivered before is known even when its last consumer has gone; Pulsar forgets it."""
     LARGE_MESSAGES = "large-messages"
     """Bodies of 4 MiB."""
     VIRTUAL_TIME = "virtual-time"

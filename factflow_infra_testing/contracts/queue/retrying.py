@@ -108,7 +108,7 @@ async def delivery_count_grows_with_retries(env: QueueEnvironment) -> None:
     assert messages[0].redelivered is False
 
 
-@QUEUE_BEHAVIOURS.add("Q2", Can.SEVER)
+@QUEUE_BEHAVIOURS.add("Q2", Can.SEVER, Can.REMEMBERS_DELIVERIES)
 async def delivery_count_grows_with_redeliveries(env: QueueEnvironment) -> None:
     """A message that comes again after a lost connection has a count above 1, and the flag; where the broker counts, the
     count is exact. RabbitMQ's classic queues know only the flag.
@@ -135,7 +135,7 @@ async def delivery_count_grows_with_redeliveries(env: QueueEnvironment) -> None:
         assert counts == [1, 2, 3]
 
 
-@QUEUE_BEHAVIOURS.add("Q2", Can.KILL)
+@QUEUE_BEHAVIOURS.add("Q2", Can.KILL, Can.REMEMBERS_DELIVERIES)
 async def message_that_kills_its_consumers_is_bounded(env: QueueEnvironment) -> None:
     """``max_deliveries`` bounds what is no failure: a message that kills each consumer ends in the dead-letter queue, with
     the reason ``deliveries-exhausted``. Without it the message would bring down every instance, for ever.
