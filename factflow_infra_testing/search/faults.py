@@ -46,11 +46,13 @@ _MILDEST = ("timer-tie", "job-delay")
 def known_kinds() -> Mapping[str, FaultKind]:
     """Every kind by name, mildest first: what reports, plans and shrinking prefer in this order."""
     from factflow_infra_testing.broker.faults import BROKER_FAULTS
+    from factflow_infra_testing.storage.disk_faults import DISK_FAULTS, POWER_LOSS
     from factflow_infra_testing.storage.s3_faults import S3_FAULTS
 
-    return MappingProxyType(
-        {**{kind: RUN_FAULTS[kind] for kind in _MILDEST}, **S3_FAULTS, **BROKER_FAULTS, **RUN_FAULTS}
-    )
+    disk = {kind: row for kind, row in DISK_FAULTS.items() if kind != POWER_LOSS}
+    mildest = {kind: RUN_FAULTS[kind] for kind in _MILDEST}
+    power = {POWER_LOSS: DISK_FAULTS[POWER_LOSS]}
+    return MappingProxyType({**mildest, **S3_FAULTS, **disk, **BROKER_FAULTS, **RUN_FAULTS, **power})
 
 
 def check_kinds(kinds: Iterable[str]) -> frozenset[str]:

@@ -15,7 +15,7 @@ import threading
 import traceback
 from collections import deque
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from factflow_infra_testing.simulation.entropy import World, active_world, enter, outside
 from factflow_infra_testing.simulation.errors import DeadlockError, NotSimulatedError, StuckJobError
@@ -148,6 +148,7 @@ class JobRunner:
         self._queued: dict[tuple[Owner | None, int], deque[Job]] = {}
         self._count = 0
         self._joining: list[Any] = []
+        self._then: Callable[[], None] | None = None
         decisions = loop.decisions
         self._delays = decisions is not None and decisions.enabled(JOB_DELAY)
 
@@ -234,6 +235,9 @@ class JobRunner:
             self._refuse_stuck(job)
         if job.done:
             self._finish(job)
+        then, self._then = self._then, None
+        if then is not None:
+            then()
 
     def _worker(self) -> Worker:
         if self._idle:
@@ -274,6 +278,12 @@ class JobRunner:
         if job.abandoned:
             raise JobAbandoned
         return not job.timed_out
+
+    def end(self, job: Job, action: Callable[[], None]) -> NoReturn:
+        """In the job's thread: stand still for ever; ``action`` runs in the loop's thread, before anything else does."""
+        self._then = action
+        self.park(job, None)
+        raise JobAbandoned
 
     def sleeper(self, job: Job) -> Callable[[float], None]:
         """``time.sleep`` for this job."""

@@ -89,6 +89,14 @@ class Process:
         """
         return self._sim.provide_storage(kind, process=self, profile=profile)
 
+    def disk(self) -> str:
+        """The path of a folder on the disk of this process's machine: for a service with files of its own.
+
+        ``open``, ``os``, ``pathlib``, ``shutil`` and ``aiofiles`` act on that disk from this call on, so take the path on a line of
+        its own: in ``open(process.disk() + "/x")`` Python has looked up the real ``open`` before. The disk is empty at first.
+        """
+        return self._sim.provide_disk(self.host, process=self)
+
     # What the recorders and the brokers need.
 
     @property
@@ -131,6 +139,13 @@ class Process:
             return
         self._end(life, "kill", "falls silent" if silent else "connections reset", silent=silent)
         self._start_later()
+
+    def lose_power(self) -> None:
+        """Its machine stands still at once: its peers see silence. It is started again with the machine."""
+        life = self._life
+        if life is not None:
+            self._end(life, "kill", f"{self.host} lost its power", silent=True)
+            self._start_later()
 
     def terminate(self) -> None:
         """Tell it to end, as SIGTERM does: its main task is cancelled; after 30 virtual seconds it is killed."""

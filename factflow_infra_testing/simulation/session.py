@@ -76,6 +76,10 @@ class SimulationSession:
         """A provider on the disk of ``host``."""
         from factflow_infra.storage.filesystem import FilesystemStorageProvider
 
+        return FilesystemStorageProvider(self.folder(host))
+
+    def folder(self, host: str) -> str:
+        """The folder of ``host`` on the simulated disk, which the run uses from here on."""
         with outside():
             if self._files is None:
                 from factflow_infra_testing.storage.files import SimulatedFilesystem
@@ -84,9 +88,9 @@ class SimulationSession:
             if not self._files_active:
                 self._run.enter_context(self._files.run())
                 self._files_active = True
-            root = f"{self._files.root}/{host}"
-            self._files.filesystem.makedirs(root, exist_ok=True)
-        return FilesystemStorageProvider(root)
+                if self._simulation is not None:
+                    self._simulation.watch_disk(self._files)
+            return self._files.folder(host)
 
     def s3_provider(self, *, exposed: bool, profile: str | None) -> StorageProtocol:
         """A provider on the bucket that all machines share; each profile has one. ``exposed``: it meets the run's faults."""

@@ -19,6 +19,7 @@ from factflow_infra_testing.history.checkers import Judgement, Verdict
 from factflow_infra_testing.history.operations import History
 from factflow_infra_testing.history.recording import RecordedQueue, RecordedStorage
 from factflow_infra_testing.simulation.checks import CheckFailedError, Checks
+from factflow_infra_testing.simulation.entropy import active_world
 from factflow_infra_testing.simulation.owners import current_owner
 from factflow_infra_testing.simulation.processes import (
     JUMP_SECONDS,
@@ -27,6 +28,8 @@ from factflow_infra_testing.simulation.processes import (
     Process,
 )
 from factflow_infra_testing.simulation.session import SimulationSession  # noqa: TC001 - part of this module's API
+from factflow_infra_testing.storage.disk_faults import POWER_CHOICES, POWER_LOSS, DiskFaults
+from factflow_infra_testing.storage.power import check_survival, described
 from factflow_infra_testing.wire.tier import WireTier
 
 if TYPE_CHECKING:
@@ -38,7 +41,9 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.server import SimulatedBroker
     from factflow_infra_testing.search.decisions import Decisions
     from factflow_infra_testing.simulation.loop import DeterministicLoop
+    from factflow_infra_testing.simulation.owners import Owner
     from factflow_infra_testing.simulation.processes import Main
+    from factflow_infra_testing.storage.files import SimulatedFilesystem
 
 QUIET_SECONDS: Final = 60.0
 FAULTY_SECONDS: Final = 300.0
@@ -49,7 +54,13 @@ CONVERGENCE_SECONDS: Final = 4 * 3600.0
 RESTLESS_EVENTS: Final = 10_000
 RESTLESS_EVENTS_A_MESSAGE: Final = 100
 """A run with more broker events than these allow is going round in circles, whatever the clock says."""
-STEP_FAULTS: Final = (("pause", 2), ("clock-jump", 1 + len(JUMP_SECONDS)), ("terminate", 2), ("kill", 3))
+STEP_FAULTS: Final = (
+    ("pause", 2),
+    ("clock-jump", 1 + len(JUMP_SECONDS)),
+    ("terminate", 2),
+    ("kill", 3),
+    (POWER_LOSS, POWER_CHOICES),
+)
 LABORATORY: Final = "test"
 LOOKS: Final = frozenset({"read", "stat", "list", "log"})
 """Operations that move nothing: a service that polls its storage is at rest."""
@@ -96,6 +107,7 @@ class Simulation:
         self._processes: dict[str, Process] = {}
         self._events: list[BrokerEvent] = []
         self._keys: set[str] = set()
+        self.disk_faults: DiskFaults | None = None
         self._moves = self._looked = 0
         session.serve(self)
         self._step_faults = tuple((kind, n) for kind, n in STEP_FAULTS if decisions.enabled(kind))
@@ -151,6 +163,20 @@ class Simulation:
         """
         _check_name("host", host)
         return self.provide_storage(kind, process=None, host=host, profile=profile, exposed=exposed)
+
+    def disk(self, host: str = "localhost") -> str:
+        """The path of the folder of ``host`` on the simulated disk; see ``Process.disk``."""
+        _check_name("host", host)
+        return self.provide_disk(host, process=None)
+
+    def power_loss(self, host: str = "localhost", *, unsynced: str | int = "lost") -> None:
+        """The machine ``host`` loses its power: its processes end, and its disk keeps what was synced.
+
+        ``unsynced``: what becomes of the rest: ``"lost"``, ``"kept"`` (all of it had been written back), ``"contents-lost"`` (files
+        keep their names), ``"names-lost"``, or the choice of a ``power-loss``. Processes that are started again find what is left.
+        """
+        _check_name("host", host)
+        self._lose_power(host, check_survival(unsynced))
 
     def broker(self, profile: str = "rabbitmq") -> SimulatedBroker:
         """The simulated broker of ``profile``, for looking inside it; there is one a profile and run."""
@@ -362,7 +388,15 @@ class Simulation:
             raise SettingsError(f"profile={profile!r} is a kind of S3 server; the filesystem has no profiles")
         else:
             provider = self._session.filesystem_provider(where)
+            if self.disk_faults is not None:
+                self.disk_faults.exposed |= process is None and exposed
         return RecordedStorage(provider, process or self._laboratory, kind)
+
+    def provide_disk(self, host: str, *, process: Process | None) -> str:
+        """The folder of ``host``, for ``process`` or for the test itself."""
+        if process is not None:
+            self.parts["filesystem"] = None
+        return self._session.folder(host)
 
     @property
     def decisions(self) -> Decisions:
@@ -399,6 +433,12 @@ class Simulation:
         for broker in self._brokers.values():
             broker.stall_client(client, seconds)
 
+    def watch_disk(self, files: SimulatedFilesystem) -> None:
+        """From here on the run uses the simulated disk."""
+        faults = self.disk_faults = DiskFaults(self._decisions, files.root, self._power_lost_within)
+        if faults.live:
+            files.watch.on_step = faults.on_step
+
     # -- faults of processes --------------------------------------------------------------------------------------------------
 
     def _before_step(self, owner: Any, _: Any) -> None:
@@ -417,6 +457,8 @@ class Simulation:
     def _strike(self, process: Process, kind: str, choice: int) -> None:
         if kind == "kill":
             process.kill(silent=choice == KILL_SILENT)
+        elif kind == POWER_LOSS:
+            self._lose_power(process.host, choice)
         elif kind == "terminate":
             process.terminate()
         elif kind == "pause":
@@ -425,6 +467,21 @@ class Simulation:
             seconds = JUMP_SECONDS[choice - 1]
             self.history.note(self.time(), process.host, "clock-jump", process.host, detail=f"{seconds:+g} s")
             self.loop.clock.jump(seconds, host=process.host)
+
+    def _lose_power(self, host: str, choice: int) -> None:
+        for process in self._processes.values():
+            if process.host == host:
+                process.lose_power()
+        lost = [line for files in self._session.disks() for line in files.lose_power(host, choice)]
+        told = f": {'; '.join(lost)}" if lost else ", nothing was lost"
+        self.history.note(self.time(), host, POWER_LOSS, host, detail=f"unsynced {described(choice)}{told}")
+
+    def _power_lost_within(self, owner: Owner, choice: int) -> None:
+        """The machine of ``owner``, in the middle of whose code this is, loses its power."""
+        world = active_world()
+        if world is not None and world.job is not None:
+            self.loop.jobs.end(world.job, lambda: self._lose_power(owner.host, choice))
+        self._lose_power(owner.host, choice)
 
     # -- what a run leaves --------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ The code under test sees one disk: what the provider does through here, ``open``
 the other way round. pyfakefs alone would do (the provider runs on it unchanged), but it resolves every path as text, and a
 patched call also inspects the stack: 9 ms for an overwrite that takes 0.2 ms here. Three things are also as the kernel has
 them, and not so in pyfakefs: a descriptor means a file, not a path; a folder that was removed takes no new files; and
-``flock`` excludes. Whoever wants to fail or reorder steps wraps this one class.
+``flock`` excludes. Each call that a disk may fail is a step of ``DiskWatch`` (``watch.py``), which also learns what is
+not synced.
 
 Not simulated: permissions, as for root. Only what ``factflow_infra.storage.filesystem.steps`` calls is here.
 """
@@ -20,8 +21,26 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from factflow_infra_testing.simulation.owners import current_owner
+from factflow_infra_testing.storage.watch import (
+    CREATE,
+    LIST,
+    LOCK,
+    MKDIR,
+    OPEN,
+    READ,
+    RENAME,
+    RMDIR,
+    SYNC,
+    UNLINK,
+    WRITE,
+    DiskWatch,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from factflow_infra_testing.simulation.owners import Owner
 
 FIRST_DESCRIPTOR = 1_000_000
 """Far above what the real system and pyfakefs give out, so that a mix-up fails with EBADF."""
@@ -36,6 +55,7 @@ _LOCK_PATIENCE = 600_000
 class _Open:
     node: Any
     flags: int
+    owner: Owner | None
     position: int = 0
     locked: bool = False
 
@@ -67,7 +87,10 @@ class _Scan(list[_Entry]):
 
 
 class DiskOs:
-    """Stands in for ``os`` in the provider's module of steps. ``filesystem`` is a ``FakeFilesystem``."""
+    """Stands in for ``os`` in the provider's module of steps. ``filesystem`` is a ``FakeFilesystem``.
+
+    ``watch`` sees each operation; what it is to learn of changes reaches it through the hooks of ``watched``.
+    """
 
     O_RDONLY, O_WRONLY, O_RDWR = os.O_RDONLY, os.O_WRONLY, os.O_RDWR
     O_CREAT, O_EXCL, O_TRUNC = os.O_CREAT, os.O_EXCL, os.O_TRUNC
@@ -76,7 +99,8 @@ class DiskOs:
     PathLike = os.PathLike
     fspath = staticmethod(os.fspath)
 
-    def __init__(self, filesystem: Any) -> None:
+    def __init__(self, filesystem: Any, watch: DiskWatch | None = None) -> None:
+        self.watch = watch or DiskWatch()
         self._filesystem = filesystem
         self._open: dict[int, _Open] = {}
         self._next = FIRST_DESCRIPTOR
@@ -99,9 +123,11 @@ class DiskOs:
 
     def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if dir_fd is None:
+            self.watch.step_at(OPEN, path)
             return self._add(self._walk(path), flags)
         folder = self._folder(dir_fd)
         node = folder.entries.get(path)
+        self.watch.step(CREATE if node is None and flags & os.O_CREAT else OPEN, folder, path)
         if node is None:
             if not flags & os.O_CREAT:
                 raise _error(errno.ENOENT, path)
@@ -121,18 +147,20 @@ class DiskOs:
         return self._add(node, flags)
 
     def dup(self, descriptor: int) -> int:
+        self.watch.step(OPEN, self._entry(descriptor).node)
         return self._add(self._entry(descriptor).node, self._entry(descriptor).flags)
 
     def close(self, descriptor: int) -> None:
         closed = self._entry(descriptor)
         del self._open[descriptor]
         if closed.locked:
-            self._locks.pop(closed.node.st_ino, None)
+            self._unlock(closed, descriptor)
 
     def read(self, descriptor: int, count: int) -> bytes:
         entry = self._entry(descriptor)
         if stat.S_ISDIR(entry.node.st_mode):
             raise _error(errno.EISDIR)
+        self.watch.step(READ, entry.node)
         data: bytes = (entry.node.byte_contents or b"")[entry.position : entry.position + count]
         entry.position += len(data)
         return data
@@ -141,10 +169,13 @@ class DiskOs:
         entry = self._entry(descriptor)
         if not entry.flags & (os.O_WRONLY | os.O_RDWR):
             raise _error(errno.EBADF)
+        most = self.watch.step(WRITE, entry.node)
         old: bytes = entry.node.byte_contents or b""
         start = old[: entry.position].ljust(entry.position, b"\0")
-        piece = bytes(data)
-        entry.node.set_contents(start + piece + old[entry.position + len(piece) :])
+        piece = bytes(data[:most] if most else data)
+        with self.watch.told():
+            entry.node.set_contents(start + piece + old[entry.position + len(piece) :])
+        self.watch.model.write(entry.node, entry.position, piece, old)
         entry.position += len(piece)
         _touch(entry.node)
         return len(piece)
@@ -154,7 +185,13 @@ class DiskOs:
         return position
 
     def fsync(self, descriptor: int) -> None:
-        self._entry(descriptor)
+        node = self._entry(descriptor).node
+        try:
+            self.watch.step(SYNC, node)
+        except OSError:
+            self.watch.model.fail_sync(node)
+            raise
+        self.watch.synced(node)
 
     def fstat(self, descriptor: int) -> Any:
         return self._entry(descriptor).node.stat_result.copy()
@@ -168,6 +205,7 @@ class DiskOs:
 
     def mkdir(self, name: str, mode: int = 0o777, *, dir_fd: int) -> None:
         folder = self._folder(dir_fd)
+        self.watch.step(MKDIR, folder, name)
         if name in folder.entries:
             raise _error(errno.EEXIST, name)
         self._check_attached(folder, name)
@@ -176,6 +214,7 @@ class DiskOs:
 
     def rmdir(self, name: str, *, dir_fd: int) -> None:
         folder = self._folder(dir_fd)
+        self.watch.step(RMDIR, folder, name)
         node = folder.entries.get(name)
         if node is None:
             raise _error(errno.ENOENT, name)
@@ -188,6 +227,7 @@ class DiskOs:
 
     def unlink(self, name: str, *, dir_fd: int) -> None:
         folder = self._folder(dir_fd)
+        self.watch.step(UNLINK, folder, name)
         node = folder.entries.get(name)
         if node is None:
             raise _error(errno.ENOENT, name)
@@ -198,6 +238,7 @@ class DiskOs:
 
     def rename(self, name: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
         folder, there = self._folder(src_dir_fd), self._folder(dst_dir_fd)
+        self.watch.step(RENAME, there, target)
         node, old = folder.entries.get(name), there.entries.get(target)
         if node is None:
             raise _error(errno.ENOENT, name)
@@ -205,26 +246,30 @@ class DiskOs:
             return
         if old is not None:
             _check_replaceable(node, old, target)
-            there.remove_entry(target)
-        folder.remove_entry(name, recursive=False)
-        node.name = target
-        there.add_entry(node)
+        with self.watch.as_one():
+            if old is not None:
+                there.remove_entry(target)
+            folder.remove_entry(name, recursive=False)
+            node.name = target
+            there.add_entry(node)
         _touch(folder)
         _touch(there)
 
     def scandir(self, descriptor: int) -> _Scan:
+        self.watch.step(LIST, self._folder(descriptor))
         return _Scan(_Entry(name, node.st_mode) for name, node in self._folder(descriptor).entries.items())
 
     def flock(self, descriptor: int, operation: int) -> None:
-        """Wait, as virtual time goes by, until nobody else holds the file's lock."""
+        """Wait, as virtual time goes by, until nobody else holds the file's lock. The dead hold none."""
         entry = self._entry(descriptor)
         if operation & fcntl.LOCK_UN:
-            if entry.locked:
-                self._locks.pop(entry.node.st_ino, None)
-            entry.locked = False
+            self._unlock(entry, descriptor)
             return
+        self.watch.step(LOCK, entry.node)
         for _ in range(_LOCK_PATIENCE):
-            if self._locks.setdefault(entry.node.st_ino, descriptor) == descriptor:
+            holder = self._open.get(self._locks.get(entry.node.st_ino, descriptor))
+            if holder is None or holder is entry or (holder.owner is not None and not holder.owner.alive):
+                self._locks[entry.node.st_ino] = descriptor
                 entry.locked = True
                 return
             if operation & fcntl.LOCK_NB:
@@ -232,12 +277,17 @@ class DiskOs:
             time.sleep(_LOCK_STEP)
         raise _error(errno.EDEADLK)
 
+    def _unlock(self, entry: _Open, descriptor: int) -> None:
+        if entry.locked and self._locks.get(entry.node.st_ino) == descriptor:
+            del self._locks[entry.node.st_ino]
+        entry.locked = False
+
     def _add(self, node: Any, flags: int) -> int:
         if flags & os.O_DIRECTORY and not stat.S_ISDIR(node.st_mode):
             raise _error(errno.ENOTDIR, node.name)
         descriptor = self._next
         self._next += 1
-        self._open[descriptor] = _Open(node, flags)
+        self._open[descriptor] = _Open(node, flags, current_owner())
         return descriptor
 
     def _entry(self, descriptor: int) -> _Open:

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from factflow_infra_testing.simulation.patches import session
 from factflow_infra_testing.storage.disk import DiskFcntl, DiskOs
+from factflow_infra_testing.storage.power import lose
+from factflow_infra_testing.storage.watch import DiskWatch, path_of, watched
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -63,6 +65,7 @@ class SimulatedFilesystem:
         self._size = size
         self._patcher: Any = None
         self._disk: DiskOs | None = None
+        self.watch = DiskWatch()
         self._active = False
         self._modules = 0
         self._bound: list[_Bound] = []
@@ -92,7 +95,7 @@ class SimulatedFilesystem:
             self._patcher.setUp()
             self._patcher.stop_patching()
             self._modules = len(sys.modules)
-            self._disk = DiskOs(self._patcher.fs)
+            self._disk = DiskOs(self._patcher.fs, self.watch)
             self.reset()
             self._session = stack.pop_all()
         return self
@@ -108,6 +111,27 @@ class SimulatedFilesystem:
         filesystem.reset(total_size=self._size, init_pathlib=False)
         filesystem.makedirs(self.root, exist_ok=True)
         self.disk.reset()
+        self.watch.reset()
+
+    def folder(self, host: str) -> str:
+        """The folder of the machine ``host``, which was there before the run."""
+        path = f"{self.root}/{host}"
+        with self.watch.durable():
+            self.filesystem.makedirs(path, exist_ok=True)
+        return path
+
+    def lose_power(self, host: str, choice: int) -> list[str]:
+        """What the disk of ``host`` holds after a power loss; ``choice`` says what of the unsynced survives (``power.py``).
+
+        Files outside the folders of the machines are on the disk of each of them. What is no more as it was, a line each.
+        """
+        own, machines = f"{self.root}/{host}/", f"{self.root}/"
+
+        def concerns(node: Any) -> bool:
+            path = f"{path_of(node)}/"
+            return path.startswith(own) or not path.startswith(machines)
+
+        return lose(self.watch, choice, concerns)
 
     @contextmanager
     def run(self, *, fresh: bool = True) -> Generator[Self, None, None]:
@@ -133,7 +157,8 @@ class SimulatedFilesystem:
         _put(steps, self.disk, DiskFcntl(self.disk))
         _Fence.up = True
         try:
-            yield self
+            with watched(self.watch, self.filesystem):
+                yield self
         finally:
             _Fence.up = False
             _keep_imported(self._patcher)

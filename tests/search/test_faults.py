@@ -15,7 +15,7 @@ from factflow_infra_testing.search.swarm import split, swarm_decisions, swarm_ra
 def test_registry_is_mildest_first_and_tells_what_each_means():
     kinds = known_kinds()
     assert next(iter(kinds)) == "timer-tie"
-    assert list(kinds)[-1] == "kill"
+    assert list(kinds)[-2:] == ["kill", "power-loss"]
     assert all(kind.meaning and kind.kind == name for name, kind in kinds.items())
 
 

@@ -63,7 +63,7 @@ async def scenario_passes(sim):
 
 
 def test_inputs_and_draws_inside_the_simulation():
-    @simulate(seed=1, max_examples=60)
+    @simulate(seed=1, max_examples=60, faults=Faults.only("ack-lost", "reset", "kill"))
     @settings(database=None)
     @given(messages=st.integers(1, 4), data=st.data())
     async def test(sim, messages, data):
