@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from stompman import MessageFrame
 
-MAX_HEADER_BYTES: Final = 64 * 1024
-"""All headers of one message, encoded: Artemis refuses 100 KiB of them, and a retry or the dead-letter queue adds some."""
+MAX_HEADER_CHARACTERS: Final = 40_000
+"""All headers of one message. Artemis keeps them in two bytes a character, and refuses 100 KiB of them beside a large body
+(AMQ339011); a retry or the dead-letter queue adds some."""
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
 MAX_DELAY_SECONDS: Final = 10 * 365 * 24 * 3600.0
 
@@ -95,15 +96,20 @@ def check_headers(message: QueueMessage) -> None:
     characters += len(message.ordering_key or "")
     for name, value in message.headers.items():
         characters += len(name) + len(value) + 8
-    # A character takes at most four bytes, and at most six in JSON: below this nothing needs measuring.
-    if characters * 6 <= MAX_HEADER_BYTES // 2:
+    # A character takes at most two units, and at most six in JSON: below this nothing needs counting.
+    if characters * 6 <= MAX_HEADER_CHARACTERS // 2:
         return
-    size = sum(len(name.encode()) + len(value.encode()) + 2 for name, value in encode(Envelope(message)).items())
-    if size > MAX_HEADER_BYTES:
+    size = sum(_units(name) + _units(value) + 2 for name, value in encode(Envelope(message)).items())
+    if size > MAX_HEADER_CHARACTERS:
         raise InvalidMessageError(
-            f"message {message.message_id[:80]!r}: its headers and ids take {size:,} bytes; Artemis carries at most "
-            f"{MAX_HEADER_BYTES:,} beside the body. Move large values into the body"
+            f"message {message.message_id[:80]!r}: its headers and ids take {size:,} characters; Artemis carries at most "
+            f"{MAX_HEADER_CHARACTERS:,} beside the body. Move large values into the body"
         )
+
+
+def _units(text: str) -> int:
+    """Characters as Java counts them, in UTF-16."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
 
 
 def check_delay(delay: float) -> None:
