@@ -33,10 +33,14 @@ RESET: Final = "reset"
 MESSAGES_STRANDED: Final = "messages-stranded"
 CONSUMER_PAUSED: Final = "consumer-paused"
 HALF_OPEN: Final = "half-open"
+FAILOVER: Final = "failover"
 BROKER_RESTART: Final = "broker-restart"
 
 DELAYS: Final = (0.0, 0.05, 1.0, 30.0)
 """Seconds by choice of ``delivery-delayed`` and ``confirm-delayed``."""
+
+FAILOVER_SECONDS: Final = 60.0
+"""How long a host stays down."""
 
 _DELAY_NAMES: Final = ("50 ms", "1 s", "30 s")
 
@@ -93,6 +97,12 @@ BROKER_FAULTS: Final[Mapping[str, FaultKind]] = MappingProxyType(
                 0.03,
             ),
             FaultKind(
+                FAILOVER,
+                (),
+                "the broker's host that a connection is on goes down for a minute; its other host takes over",
+                0.02,
+            ),
+            FaultKind(
                 BROKER_RESTART,
                 ("stopped", "crashed"),
                 "the broker restarts: connections are lost, durable queues keep their persistent messages",
@@ -128,8 +138,10 @@ class FaultPoints:
 
     def __init__(self, decisions: Decisions) -> None:
         self._decisions = decisions
-        self.at_publish = self._live(PUBLISH_REFUSED, PUBLISH_LOST, CONFIRM_LOST, CONFIRM_DELAYED, BROKER_RESTART)
-        self.at_delivery = self._live(DELIVERY_DELAYED, RESET, CONSUMER_PAUSED, HALF_OPEN, BROKER_RESTART)
+        self.at_publish = self._live(
+            PUBLISH_REFUSED, PUBLISH_LOST, CONFIRM_LOST, CONFIRM_DELAYED, FAILOVER, BROKER_RESTART
+        )
+        self.at_delivery = self._live(DELIVERY_DELAYED, RESET, CONSUMER_PAUSED, HALF_OPEN, FAILOVER, BROKER_RESTART)
         self.at_ack = self._live(ACK_LOST)
 
     def _live(self, *kinds: str) -> tuple[tuple[str, int], ...]:

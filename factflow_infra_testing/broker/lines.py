@@ -13,7 +13,8 @@ class Line(Protocol):
 
     ``exposed``: it meets the faults. ``client``: whose it is. ``outbox``: what the broker gave to its consumers since the
     last flush (a line that puts the first one in adds itself to ``SimulatedBroker.dirty``). ``server_open``: the broker's
-    end is not closed. ``cut``: nothing passes any more.
+    end is not closed. ``cut``: nothing passes any more. ``hosts``: the client's and the broker's, None where they are no
+    hosts of a simulation. ``divisible``: the client may see a frame in parts.
     """
 
     client: str
@@ -21,6 +22,8 @@ class Line(Protocol):
     outbox: list[tuple[Any, Delivery]]
     server_open: bool
     cut: bool
+    hosts: tuple[str, str] | None
+    divisible: bool
 
     @property
     def pending(self) -> str:
@@ -29,6 +32,14 @@ class Line(Protocol):
 
     def deliver(self, consumer: Any, delivery: Delivery) -> None:
         """Send a delivery to the client."""
+        ...
+
+    def deliver_half(self, consumer: Any, delivery: Delivery) -> None:
+        """Send the first half of a delivery's bytes."""
+        ...
+
+    def deliver_split(self, consumer: Any, delivery: Delivery, choice: int) -> None:
+        """Send a delivery; the client reads it in the parts that a choice of ``link-split`` names."""
         ...
 
     def delay_down(self, seconds: float) -> None:
@@ -41,6 +52,13 @@ class Line(Protocol):
 
     def fall_silent(self, *, broker_after: float, client_after: float, keep_sent: bool = False) -> None:
         """Nothing gets through any more; each end notices after so many seconds. ``keep_sent``: what was sent arrives."""
+        ...
+
+    def hush(self, way: int) -> None:
+        """From here on nothing gets through in the direction that a choice of ``link-silent`` names, or in both.
+
+        Heartbeats are missed there; who gives up closes the connection, which the other end hears if its direction works.
+        """
         ...
 
     def stall(self, seconds: float) -> None:

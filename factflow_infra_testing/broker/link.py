@@ -1,14 +1,10 @@
-"""A client's connection to the simulated broker: two lines of frames in virtual time, and the ways they fail.
+"""A client's connection to the simulated broker, on the model tier: what each of its two ends does.
 
-Each direction is first in, first out, and takes a constant time, so everything sent in one instant arrives in one event
-of the loop. What a client sent before it died still arrives; what is sent into a cut line vanishes without an error, as
-it does into the buffer of an operating system.
+What a client sent before it died still arrives.
 """
 
 from __future__ import annotations
 
-import contextvars
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import (
@@ -19,6 +15,7 @@ from factflow_infra.errors import (
     UnroutableError,
 )
 from factflow_infra_testing.broker.errors import RefusalCode, RefusedError
+from factflow_infra_testing.broker.lanes import Lanes
 from factflow_infra_testing.broker.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -29,9 +26,6 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.entries import Delivery, Message
     from factflow_infra_testing.broker.server import SimulatedBroker
     from factflow_infra_testing.broker.sessions import Consumer, Session
-
-LATENCY: Final = 0.000_25
-"""Seconds that a frame takes, each way: a publish is confirmed after twice that."""
 
 
 class Publish:
@@ -84,7 +78,7 @@ class LinkConsumer:
             self.on_cancelled(QueueConnectionError(f"The broker ended the consumer of {self.place.label!r}."))
 
 
-class Link:
+class Link(Lanes):
     """One connection. ``exposed``: it meets the faults of this run; else it belongs to the test itself.
 
     The client's end raises ``QueueConnectionError`` once it knows that the connection is gone. ``on_lost`` is called
@@ -92,27 +86,21 @@ class Link:
     """
 
     def __init__(
-        self, server: SimulatedBroker, client: str, *, exposed: bool, on_lost: Callable[[Exception | None], None]
+        self,
+        server: SimulatedBroker,
+        client: str,
+        *,
+        exposed: bool,
+        on_lost: Callable[[Exception | None], None],
+        hosts: tuple[str, str] | None = None,
     ) -> None:
-        self.server = server
+        super().__init__(server, exposed=exposed, hosts=hosts or ("localhost", server.hosts[0]))
         self.client = client
-        self.exposed = exposed
-        self.loop = server.loop
         self.connection = server.broker.open_connection(client, laboratory=not exposed)
-        self.outbox: list[tuple[LinkConsumer, Delivery]] = []
-        self.client_open = True
-        self.server_open = True
-        self.cut = False  # nothing gets through any more, in either direction
+        self.outbox = []
         self._on_lost = on_lost
-        self._context = contextvars.copy_context()  # what runs at the client's end runs as the client
-        self._up: deque[tuple[float, Callable[[Any], None], Any]] = deque()
-        self._down: deque[tuple[float, Callable[[Any], None], Any]] = deque()
-        self._up_armed = False
-        self._down_armed = False
-        self._floor = 0.0
         self._publishes: dict[Publish, object] = {}
         self._calls: dict[asyncio.Future[None], object] = {}
-        self._timers: list[asyncio.TimerHandle] = []
 
     # --- the client's end -------------------------------------------------------------------------------------------
 
@@ -286,97 +274,7 @@ class Link:
         if consumer.open and self.client_open:
             consumer.on_delivery(delivery)
 
-    # --- the two lines ----------------------------------------------------------------------------------------------
-
-    def _send_up(self, arrive: Callable[[Any], None], item: Any) -> None:
-        if self.cut:
-            return
-        due = self.loop.time() + LATENCY
-        self._up.append((due, arrive, item))
-        if not self._up_armed:
-            self._up_armed = True
-            self.loop.call_at(due, self._arrive, context=self.server.context)
-
-    def _arrive(self) -> None:
-        server = self.server
-        frames = self._up
-        now = server.advance()
-        if now < server.up_at:
-            self.loop.call_at(
-                server.up_at, self._arrive, context=server.context
-            )  # only a line that survives a restart still holds frames
-            return
-        while frames and frames[0][0] <= now:
-            _, arrive, item = frames.popleft()
-            arrive(item)
-        server.flush()
-        if frames:
-            self.loop.call_at(frames[0][0], self._arrive, context=server.context)
-        else:
-            self._up_armed = False
-
-    def send_down(self, receive: Callable[[Any], None], item: Any) -> None:
-        """Send a frame to the client."""
-        if self.cut:
-            return
-        due = self.loop.time() + LATENCY
-        due = max(due, self._floor)
-        self._down.append((due, receive, item))
-        if not self._down_armed:
-            self._down_armed = True
-            self.loop.call_at(due, self._receive, context=self._context)
-
-    def _receive(self) -> None:
-        frames = self._down
-        now = self.server.touch()
-        try:
-            while frames and frames[0][0] <= now:
-                _, receive, item = frames.popleft()
-                receive(item)
-        finally:  # a client's mistake must not stop its line
-            if frames:
-                self.loop.call_at(frames[0][0], self._receive, context=self._context)
-            else:
-                self._down_armed = False
-
-    # --- how it fails -----------------------------------------------------------------------------------------------
-
-    def delay_down(self, seconds: float) -> None:
-        """Nothing sent from now on reaches the client sooner than in ``seconds``."""
-        self._floor = self.loop.time() + LATENCY + seconds
-
-    def reset(self, reason: str) -> None:
-        """The connection is reset: the broker knows now, the client when what was sent to it has arrived."""
-        if self.cut:
-            return
-        self.send_down(self._notice_loss, reason)
-        self.cut = True
-        self.close_server()
-
-    def fall_silent(self, *, broker_after: float, client_after: float, keep_sent: bool = False) -> None:
-        """Nothing gets through any more; each end notices after its own time. ``keep_sent``: what was sent arrives."""
-        if self.cut:
-            return
-        self.cut = True
-        if not keep_sent:
-            self._up.clear()
-            self._down.clear()
-        self._give_up_client_in(broker_after)
-        notice = self.loop.call_later(client_after, self._notice_loss, "no heartbeat came", context=self._context)
-        self._timers.append(notice)
-
-    def stall(self, seconds: float) -> None:
-        """The client's process stands still for ``seconds``: past its heartbeat the broker gives the connection up."""
-        if seconds > self.server.heartbeat:
-            self.fall_silent(broker_after=self.server.heartbeat, client_after=seconds, keep_sent=True)
-
-    def _give_up_client_in(self, seconds: float) -> None:
-        self._timers.append(self.loop.call_later(seconds, self._give_up_client, context=self.server.context))
-
-    def _give_up_client(self) -> None:
-        self.server.advance()
-        self.close_server()
-        self.server.flush()
+    # --- the client dies ----------------------------------------------------------------------------------------------
 
     def kill(self, *, silent: bool) -> None:
         """The client's process dies: what it had sent still arrives; it never hears of anything again."""
@@ -393,9 +291,10 @@ class Link:
 
     def _discard_if_ended(self) -> None:
         if not self.client_open and not self.server_open:
-            for timer in self._timers:
+            for timer in (*self._timers, *self._partition_timers):
                 timer.cancel()
             self._timers.clear()
+            self._partition_timers.clear()
             self.server.forget(self)
 
     @property
@@ -406,7 +305,7 @@ class Link:
             told.append("frames on the line")
         if self._publishes:
             told.append(f"{len(self._publishes)} publishes without an answer")
-        if self.cut and (self.client_open or self.server_open):
+        if (self.cut or self._mute_up or self._mute_down) and (self.client_open or self.server_open):
             told.append("a loss that one end has not noticed")
         elif not self.client_open and self.server_open:
             told.append("a dead client that the broker has not noticed")

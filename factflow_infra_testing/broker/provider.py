@@ -21,7 +21,7 @@ class SimulatedQueueProvider(QueueProvider):
     """A ``QueueProtocol`` on ``broker``: delivery semantics are the production engine's, only the wire is left out.
 
     ``client`` names its connections in events and reports, and is what ``SimulatedBroker.drop_client`` takes.
-    ``exposed``: it meets the faults of the run; the test's own providers do not.
+    ``exposed``: it meets the faults of the run; the test's own providers do not. ``host``: its machine.
     """
 
     def __init__(
@@ -30,7 +30,8 @@ class SimulatedQueueProvider(QueueProvider):
         *,
         client: str = "test",
         exposed: bool = False,
+        host: str = "localhost",
         naming: NamingStrategy = _NAMING,
         options: EngineOptions = _DEFAULT_OPTIONS,
     ) -> None:
-        super().__init__(SimulatedTransport(broker, client, exposed=exposed), naming, options)
+        super().__init__(SimulatedTransport(broker, client, exposed=exposed, host=host), naming, options)

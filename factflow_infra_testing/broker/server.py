@@ -5,31 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from factflow_infra.errors import QueueConnectionError
 from factflow_infra.queue.destinations import parse_destination
 from factflow_infra.queue.transport import Address, Envelope
 from factflow_infra_testing.broker.addresses import place_of, wire_name_of
-from factflow_infra_testing.broker.events import FAULT, BrokerEvent
-from factflow_infra_testing.broker.faults import (
-    ACK_LOST,
-    BROKER_RESTART,
-    CONFIRM_DELAYED,
-    CONFIRM_LOST,
-    CONSUMER_PAUSED,
-    DELAYS,
-    DELIVERY_DELAYED,
-    HALF_OPEN,
-    PUBLISH_LOST,
-    PUBLISH_REFUSED,
-    RESET,
-    FaultPoints,
-)
-from factflow_infra_testing.broker.link import LATENCY, Link
+from factflow_infra_testing.broker.faults import FAILOVER_SECONDS
+from factflow_infra_testing.broker.lanes import LATENCY
+from factflow_infra_testing.broker.link import Link
 from factflow_infra_testing.broker.model import Broker
 from factflow_infra_testing.broker.outcomes import Outcome
 from factflow_infra_testing.broker.profiles import profile_named
+from factflow_infra_testing.broker.strikes import Strikes
 from factflow_infra_testing.search.decisions import PlannedDecisions
 
 if TYPE_CHECKING:
@@ -37,17 +25,15 @@ if TYPE_CHECKING:
 
     from factflow_infra.queue.messages import QueueMessage
     from factflow_infra_testing.broker.entries import Delivery, Message
+    from factflow_infra_testing.broker.events import BrokerEvent
     from factflow_infra_testing.broker.lines import Line
     from factflow_infra_testing.broker.link import Publish
     from factflow_infra_testing.broker.profiles import Profile
     from factflow_infra_testing.broker.queues import Queue
     from factflow_infra_testing.search.decisions import Decisions
 
-_SLOWER_END = 1.5
-"""How many heartbeats the end that notices a silent connection last takes."""
 
-
-class SimulatedBroker:
+class SimulatedBroker(Strikes):
     """A broker of ``profile`` (a name or a row) on ``loop``, by default the running one.
 
     ``decisions`` say which faults happen; without them none does. ``downtime``: seconds that a restart takes, in which
@@ -63,8 +49,8 @@ class SimulatedBroker:
         loop: asyncio.AbstractEventLoop | None = None,
         downtime: float = 2.0,
     ) -> None:
-        self.loop = asyncio.get_running_loop() if loop is None else loop
         decisions = PlannedDecisions() if decisions is None else decisions
+        super().__init__(asyncio.get_running_loop() if loop is None else loop, decisions)
         self.profile = profile_named(profile)
         self.broker = Broker(self.profile, decisions)
         self.context = contextvars.Context()  # empty: the broker's own events belong to no client, and outlive them all
@@ -73,22 +59,35 @@ class SimulatedBroker:
         self.up_at = 0.0
         self.last_activity = self.loop.time()
         self.dirty: deque[Line] = deque()
-        self._faults = FaultPoints(decisions)
+        self.hosts = (self.profile.name, f"{self.profile.name}-2")
+        """Where it can be reached: each its own way in to the same queues."""
+        self.links.watch(self._link_changed)
+        self._host_up_at: dict[str, float] = {}
         self._links: dict[Line, None] = {}
-        self._observers: list[Callable[[BrokerEvent], None]] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._flushing = False
 
     # --- for clients ------------------------------------------------------------------------------------------------
 
-    async def connect(self, client: str, on_lost: Callable[[Exception | None], None], *, exposed: bool = False) -> Link:
-        """A connection of ``client``. Raises ``QueueConnectionError`` while the broker is down."""
+    async def connect(
+        self,
+        client: str,
+        on_lost: Callable[[Exception | None], None],
+        *,
+        exposed: bool = False,
+        host: str = "localhost",
+    ) -> Link:
+        """A connection of ``client`` on ``host``. Raises ``QueueConnectionError`` while the broker is down."""
         await asyncio.sleep(2 * LATENCY)
-        if self.loop.time() < self.up_at:
-            if exposed:
-                raise QueueConnectionError("The broker refused the connection: it is not running.")
-            await asyncio.sleep(self.up_at - self.loop.time())
-        link = Link(self, client, exposed=exposed, on_lost=on_lost)
+        now = self.loop.time()
+        if not exposed:
+            await asyncio.sleep(max(0.0, self.up_at - now))
+        else:
+            await self._meet_connect(client, host)
+        there = next((name for name in self.hosts if self.host_is_up(name)), self.hosts[0])
+        if exposed and not self.host_is_up(there):
+            raise QueueConnectionError("The broker refused the connection: it is not running.")
+        link = Link(self, client, exposed=exposed, on_lost=on_lost, hosts=(host, there))
         self.attach(link)
         return link
 
@@ -97,6 +96,15 @@ class SimulatedBroker:
     def attach(self, line: Line) -> None:
         """A client is connected through ``line``: it meets the faults from now on, until ``forget``."""
         self._links[line] = None
+
+    def host_is_up(self, host: str) -> bool:
+        """Whether ``host``, one of ``hosts``, takes connections."""
+        return self.loop.time() >= max(self.up_at, self._host_up_at.get(host, 0.0))
+
+    def _link_changed(self, one: str, other: str) -> None:
+        for link in list(self._links):
+            if isinstance(link, Link) and link.exposed and link.hosts in ((one, other), (other, one)):
+                link.isolate(isolated=not self.links.passable(one, other))
 
     # --- for simulations and tests ----------------------------------------------------------------------------------
 
@@ -114,6 +122,20 @@ class SimulatedBroker:
         self.broker.restart(crash=crash, spare_laboratory=spare_laboratory)
         self.up_at = self.loop.time() + self.downtime
         self.flush()
+
+    def fail_over(self, host: str, *, seconds: float = FAILOVER_SECONDS) -> None:
+        """One of ``hosts`` goes down for so long, with the connections to it; the other goes on, or takes over."""
+        self.advance()
+        self._host_up_at[host] = self.loop.time() + seconds
+        for link in list(self._links):
+            if link.exposed and link.hosts is not None and link.hosts[1] == host:
+                link.reset("the broker's host went down")
+        self.flush()
+
+    def calm(self) -> None:
+        """Faults end: every host is up again, and reached again."""
+        self._host_up_at.clear()
+        self.links.heal_all()
 
     def disconnect(self, client: str) -> None:
         """Reset every connection of ``client``; it notices, and may connect again."""
@@ -163,6 +185,14 @@ class SimulatedBroker:
         """What is still to happen, a line each: held by a queue with a live consumer, or on its way. Empty when idle."""
         queues = self.broker.queues
         told = [line for link in self._links if (line := link.pending)]
+        if not any(self.host_is_up(host) for host in self.hosts):
+            told.append("the broker is down")
+        told += [
+            f"{link.client}: cut off from {link.hosts[1]}"
+            for link in self._links
+            if link.exposed and link.hosts is not None and link.hosts[1] in self.hosts
+            if not self.links.passable(*link.hosts)
+        ]
         told += [
             f"{queue.label}: {held} messages for a live consumer"
             for queue in queues.values()
@@ -215,7 +245,7 @@ class SimulatedBroker:
         while dirty:
             link = dirty.popleft()
             outbox, link.outbox = link.outbox, []
-            if link.exposed and self._faults.at_delivery:
+            if link.exposed and (self._faults.at_delivery or self._network.at_frames):
                 self._deliver_with_faults(link, outbox)
             else:
                 for consumer, delivery in outbox:
@@ -234,7 +264,7 @@ class SimulatedBroker:
         self.advance()
         self.flush()
 
-    # --- what arrives, and the faults it meets ----------------------------------------------------------------------
+    # --- what arrives -----------------------------------------------------------------------------------------------
 
     def take_publish(self, link: Link, publish: Publish) -> None:
         """A publish of the model tier arrives at the broker."""
@@ -245,36 +275,6 @@ class SimulatedBroker:
             lambda: self._apply(link, publish),
             lambda outcome: link.confirm(publish, outcome),
         )
-
-    def meet_publish(
-        self,
-        line: Line,
-        label: str,
-        key: str,
-        apply: Callable[[], Outcome],
-        confirm: Callable[[Outcome], None],
-    ) -> None:
-        """A publish of message ``key`` to ``label`` arrives on ``line``: it is taken and confirmed, or meets a fault.
-
-        ``apply`` puts it into its queues; ``confirm`` sends the answer, perhaps later. Either may not be called at all.
-        """
-        kind, choice = "", 0
-        if line.exposed and self._faults.at_publish:
-            kind, choice = self._faults.ask(self._faults.at_publish, label)
-            if choice:
-                self._note_fault(kind, label, line, key)
-        if kind == PUBLISH_LOST:
-            line.reset("connection reset by peer")
-            return
-        outcome = Outcome.REFUSED if kind == PUBLISH_REFUSED else apply()
-        if kind == CONFIRM_LOST:
-            line.reset("connection reset by peer")
-        elif kind == BROKER_RESTART:
-            self._restart_by_fault(choice)
-        elif kind == CONFIRM_DELAYED:
-            self.loop.call_later(DELAYS[choice], confirm, outcome, context=self.context)
-        else:
-            confirm(outcome)
 
     def _apply(self, link: Link, publish: Publish) -> Outcome:
         place = publish.place
@@ -294,54 +294,6 @@ class SimulatedBroker:
         """An ack of the model tier arrives at the broker, or its connection is lost just before."""
         if not self.loses_ack(link, delivery):
             self.broker.ack(delivery)
-
-    def loses_ack(self, line: Line, delivery: Delivery) -> bool:
-        """Whether ``line`` is lost (it is reset then) before the ack of ``delivery`` reaches the broker."""
-        if line.exposed and self._faults.at_ack:
-            label = delivery.queue.label
-            if self._faults.ask(self._faults.at_ack, label)[1]:
-                self._note_fault(ACK_LOST, label, line, delivery.entry.message.key)
-                line.reset("connection reset by peer")
-                return True
-        return False
-
-    def _deliver_with_faults(self, link: Line, outbox: list[tuple[Any, Delivery]]) -> None:
-        for consumer, delivery in outbox:
-            if not link.server_open or link.cut:
-                return  # what the broker still meant to send went back to its queue with the rest
-            label = delivery.queue.label
-            kind, choice = self._faults.ask(self._faults.at_delivery, label)
-            if not choice:
-                link.deliver(consumer, delivery)
-                continue
-            self._note_fault(kind, label, link, delivery.entry.message.key)
-            if kind == DELIVERY_DELAYED:
-                link.delay_down(DELAYS[choice])
-                link.deliver(consumer, delivery)
-            elif kind == RESET:
-                if choice == 2:
-                    link.deliver(consumer, delivery)
-                link.reset("connection reset by peer")
-            elif kind == CONSUMER_PAUSED:
-                link.deliver(consumer, delivery)
-                link.fall_silent(broker_after=self.heartbeat, client_after=_SLOWER_END * self.heartbeat, keep_sent=True)
-            elif kind == HALF_OPEN:
-                first, last = self.heartbeat, _SLOWER_END * self.heartbeat
-                by_broker, by_client = (first, last) if choice == 1 else (last, first)
-                link.fall_silent(broker_after=by_broker, client_after=by_client)
-            else:
-                self._restart_by_fault(choice)
-
-    def _restart_by_fault(self, choice: int) -> None:
-        self.restart(crash=choice == 2, spare_laboratory=True)
-
-    def _note_fault(self, kind: str, label: str, link: Line, key: str) -> None:
-        if self._observers:
-            self._tell(BrokerEvent(self.loop.time(), FAULT, label, key, 0, client=link.client, reason=kind))
-
-    def _tell(self, event: BrokerEvent) -> None:
-        for observer in self._observers:
-            observer(event)
 
     def forget(self, link: Line) -> None:
         """Both ends of a connection are done with it."""

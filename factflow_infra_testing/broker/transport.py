@@ -85,17 +85,20 @@ class SimulatedConsumer:
 
 
 class SimulatedTransport:
-    """One connection at a time of ``client`` to ``broker``. ``exposed``: it meets the run's faults."""
+    """One connection at a time of ``client``, on ``host``, to ``broker``. ``exposed``: it meets the run's faults."""
 
-    def __init__(self, broker: SimulatedBroker, client: str = "test", *, exposed: bool = False) -> None:
+    def __init__(
+        self, broker: SimulatedBroker, client: str = "test", *, exposed: bool = False, host: str = "localhost"
+    ) -> None:
         self._broker = broker
         self._client = client
         self._exposed = exposed
+        self._host = host
         self._link: Link | None = None
         self._places: dict[Address, Place] = {}
 
     async def connect(self, on_lost: Callable[[Exception | None], None]) -> None:
-        self._link = await self._broker.connect(self._client, on_lost, exposed=self._exposed)
+        self._link = await self._broker.connect(self._client, on_lost, exposed=self._exposed, host=self._host)
 
     async def close(self) -> None:
         link, self._link = self._link, None

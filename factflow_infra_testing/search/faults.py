@@ -39,20 +39,20 @@ RUN_FAULTS: Mapping[str, FaultKind] = MappingProxyType(
 )
 """The kinds that belong to the loop and to processes, mildest first."""
 
-_MILDEST = ("timer-tie", "job-delay")
+_MILDEST = ("timer-tie", "job-delay", "link-split", "link-delay")
 
 
 @cache
 def known_kinds() -> Mapping[str, FaultKind]:
     """Every kind by name, mildest first: what reports, plans and shrinking prefer in this order."""
     from factflow_infra_testing.broker.faults import BROKER_FAULTS
+    from factflow_infra_testing.search.network_faults import NETWORK_FAULTS
     from factflow_infra_testing.storage.disk_faults import DISK_FAULTS, POWER_LOSS
     from factflow_infra_testing.storage.s3_faults import S3_FAULTS
 
-    disk = {kind: row for kind, row in DISK_FAULTS.items() if kind != POWER_LOSS}
-    mildest = {kind: RUN_FAULTS[kind] for kind in _MILDEST}
-    power = {POWER_LOSS: DISK_FAULTS[POWER_LOSS]}
-    return MappingProxyType({**mildest, **S3_FAULTS, **disk, **BROKER_FAULTS, **RUN_FAULTS, **power})
+    every = {**S3_FAULTS, **DISK_FAULTS, **BROKER_FAULTS, **NETWORK_FAULTS, **RUN_FAULTS}
+    last = {POWER_LOSS: every.pop(POWER_LOSS)}
+    return MappingProxyType({**{kind: every[kind] for kind in _MILDEST}, **every, **last})
 
 
 def check_kinds(kinds: Iterable[str]) -> frozenset[str]:

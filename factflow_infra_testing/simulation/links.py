@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from contextvars import Context
 
 SYN_TIMEOUT = 127.0
 """Virtual seconds until a connect over a dead link gives up (Linux' default of six retries)."""
@@ -29,6 +30,8 @@ class Links:
         self.default = Link()
         self._links: dict[tuple[str, str], Link] = {}
         self._on_heal: list[Callable[[], None]] = []
+        self._watchers: list[Callable[[str, str], None]] = []
+        self._cut_until: dict[tuple[str, str], float] = {}
 
     def get(self, source: str, target: str) -> Link:
         """What bytes from ``source`` to ``target`` travel on."""
@@ -42,16 +45,59 @@ class Links:
 
     def cut(self, one: str, other: str) -> None:
         """Partition: nothing passes between the two in either direction until ``heal``. Nobody is told."""
+        self._cut_until.pop((min(one, other), max(one, other)), None)
         for pair in ((one, other), (other, one)):
             self._own(*pair).up = False
+        self._changed(one, other)
+
+    def cut_for(
+        self, one: str, other: str, seconds: float, *, loop: asyncio.AbstractEventLoop, context: Context
+    ) -> None:
+        """``cut`` that heals by itself, unless a later one lasts longer."""
+        pair = (min(one, other), max(one, other))
+        until = loop.time() + seconds
+        if not self.passable(one, other):
+            if self._cut_until.get(pair, until) >= until:
+                return  # it lasts longer already, or until somebody heals it
+        else:
+            self.cut(one, other)
+        self._cut_until[pair] = until
+        loop.call_at(until, self._rejoin, pair, until, context=context)
+
+    def _rejoin(self, pair: tuple[str, str], until: float) -> None:
+        if self._cut_until.get(pair) == until and not self.passable(*pair):
+            self.heal(*pair)
 
     def heal(self, one: str, other: str) -> None:
         """End the partition: what was under way arrives now, as retransmission has it."""
         for pair in ((one, other), (other, one)):
             self._own(*pair).up = True
+        self._changed(one, other)
+        self._wake()
+
+    def _wake(self) -> None:
         waiting, self._on_heal = self._on_heal, []
         for callback in waiting:
             callback()
+
+    def heal_all(self) -> None:
+        """End every partition, and wake all who wait for that."""
+        for one, other in [pair for pair, link in self._links.items() if not link.up]:
+            if not self._own(one, other).up:
+                self.heal(one, other)
+        self._wake()
+
+    def passable(self, one: str, other: str) -> bool:
+        """Whether bytes pass in both directions."""
+        return self.get(one, other).up and self.get(other, one).up
+
+    def watch(self, callback: Callable[[str, str], None]) -> None:
+        """Have ``callback`` called with the two hosts after each ``cut`` and ``heal``."""
+        self._watchers.append(callback)
+
+    def _changed(self, one: str, other: str) -> None:
+        for callback in self._watchers:
+            callback(one, other)
 
     def when_healed(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once, at the next ``heal`` of any pair."""

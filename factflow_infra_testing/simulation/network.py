@@ -1,124 +1,90 @@
 """The network of a run: named hosts, listening ports, connections, and what may go wrong between them.
 
-Everybody is on ``localhost`` unless its owner says otherwise. What the run's decisions can do here, by kind (``target``
-is ``"client>server:port"``, or ``"server:port>client"`` for the way back):
-
-    connect      1 refused, 2 no answer for 127 s              (target: client>server:port)
-    link-loss    1 reset before a segment, 2 inside it, 3 after it, 4 nothing passes any more and nobody is told
-    link-delay   a segment takes 1 ms, 50 ms, 1 s longer
-    chunk        of what arrived, the reader gets 1 byte, half, all but the last byte at first
+Everybody is on ``localhost`` unless its owner says otherwise. What the run's decisions can do here, and with which targets,
+is in ``search.network_faults``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import socket
 import zlib
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
-from factflow_infra_testing.simulation.clock import LOCAL_HOST
-from factflow_infra_testing.simulation.links import SYN_TIMEOUT, Link, Links
+from factflow_infra_testing.search.network_faults import (
+    CLOSED,
+    CONNECT_CUT,
+    CONNECT_REFUSED,
+    DNS_FAILURE,
+    INSIDE,
+    MUTE,
+    REFUSED,
+    TO_CLIENT,
+    TO_SERVER,
+    TRY_AGAIN,
+    UNANSWERED,
+    NetworkFaults,
+    splits,
+)
+from factflow_infra_testing.simulation.hosts import LOOPBACK, Hosts
+from factflow_infra_testing.simulation.links import SYN_TIMEOUT, Links
 from factflow_infra_testing.simulation.owners import OWNER, Owner
 from factflow_infra_testing.simulation.servers import SimulatedServer
-from factflow_infra_testing.simulation.transports import Address, Segment, SimulatedTransport, connection_reset
+from factflow_infra_testing.simulation.transports import Segment, SimulatedTransport, connection_reset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from factflow_infra_testing.simulation.loop import DeterministicLoop
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 FIRST_EPHEMERAL_PORT = 49152
 
-CONNECT = "connect"
-LOSS = "link-loss"
-DELAY = "link-delay"
-CHUNK = "chunk"
-DELAYS = (0.0, 0.001, 0.05, 1.0)
 
-
-class Network:
+class Network(Hosts):
     """Hosts, links and connections. ``links`` is where latency and partitions are set."""
 
     def __init__(self, loop: DeterministicLoop) -> None:
+        super().__init__()
         self.loop = loop
         self.links = Links()
         self._outside = Context()  # what is under way on the wire belongs to nobody
-        self._names: dict[str, str] = {LOCAL_HOST: "127.0.0.1"}
-        self._by_address: dict[str, str] = {}
         self._listeners: dict[tuple[str, int], SimulatedServer] = {}
         self._ends: dict[SimulatedTransport, None] = {}
         self.services: dict[tuple[str, int], Any] = {}
         """What is reached at a host and port by clients that are simulated above the socket: theirs to define."""
         self._port = FIRST_EPHEMERAL_PORT
-        decisions = loop.decisions
-        kinds = (CONNECT, LOSS, DELAY, CHUNK)
-        self._on = {kind for kind in kinds if decisions is not None and decisions.enabled(kind)}
+        self._faults = NetworkFaults(loop.decisions)
+        self._calm = False
+        self.on_fault: Callable[[str, str, str], None] = _nobody
+        """Called with the client, the kind and the target of each fault that strikes here."""
 
-    # -- names --------------------------------------------------------------------------------------------------------
-
-    def add_host(self, name: str) -> str:
-        """Make ``name`` known; its address. A host that connects or listens is known by itself."""
-        name = name.lower()
-        if name not in self._names:
-            number = len(self._names)
-            self._names[name] = address = f"10.0.{number // 250}.{number % 250 + 1}"
-            self._by_address[address] = name
-        return self._names[name]
-
-    def resolve(self, host: str) -> str:
-        """The name of the host that ``host`` (a name or an address) means to the running code."""
-        name = host.lower()
-        if name in LOOPBACK:
-            return self._here()
-        if name in self._names:
-            return name
-        if name in self._by_address:
-            return self._by_address[name]
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            raise socket.gaierror(socket.EAI_NONAME, f"Name or service not known: {host!r} in the simulation") from None
-        return name
-
-    def _here(self) -> str:
-        owner = OWNER.get()
-        host = owner.host.lower() if owner is not None else LOCAL_HOST
-        self.add_host(host)
-        return host
-
-    def getaddrinfo(self, host: Any, port: Any) -> list[tuple[Any, ...]]:
-        """As ``loop.getaddrinfo``: one TCP address."""
-        name = host.decode() if isinstance(host, bytes) else host
-        found = "127.0.0.1" if name is None or name.lower() in LOOPBACK else self._address(self.resolve(name))
-        number = int(port) if port is not None else 0
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (found, number))]
-
-    def getnameinfo(self, address: Address) -> tuple[str, str]:
-        """As ``loop.getnameinfo``."""
-        return self._by_address.get(address[0], address[0]), str(address[1])
-
-    def _address(self, name: str) -> str:
-        return self._names.get(name, name)
+    # -- making connections -------------------------------------------------------------------------------------------
 
     def _next_port(self) -> int:
         self._port += 1
         return self._port - 1
 
-    # -- making connections -------------------------------------------------------------------------------------------
-
     def serve(
-        self, protocol_factory: Callable[[], Any], hosts: list[str | None], port: int, *, start: bool = True
+        self,
+        protocol_factory: Callable[[], Any],
+        hosts: list[str | None],
+        port: int,
+        *,
+        start: bool = True,
+        framed: bool = False,
+        exposed: bool = False,
     ) -> SimulatedServer:
-        """Listen for the running owner on its host (or, for the test's own code, on any host it names)."""
+        """Listen for the running owner on its host (or, for the test's own code, on any host it names).
+
+        ``framed`` and ``exposed`` are those of ``SimulatedServer``.
+        """
         names = [self._here() if host is None or host in ANY_ADDRESS else self._listen_name(host) for host in hosts]
         keys = [(name, port or self._next_port()) for name in dict.fromkeys(names)]
         addresses = [(self._address(name), number) for name, number in keys]
-        server = SimulatedServer(self, protocol_factory, keys, addresses)
+        server = SimulatedServer(self, protocol_factory, keys, addresses, framed=framed, exposed=exposed)
         if start:
             self.listen(server)
         return server
@@ -150,20 +116,32 @@ class Network:
     async def connect(self, protocol_factory: Callable[[], Any], host: str, port: int) -> tuple[Any, Any]:
         """As ``loop.create_connection``."""
         source, target = self._here(), self.resolve(host)
-        name = f"{source}>{target}:{port}"
-        await self._handshake(source, target, name, host, port)
+        server = self._listeners.get((target, port))
+        laboratory = OWNER.get() is None and not (server is not None and server.exposed)
+        kind, choice = "", 0
+        if not laboratory:
+            there = target if server is not None and server.framed else f"{target}:{port}"
+            kind, choice = self._strike_connect(host, f"{_who()}>{there}")
+        refused = choice if kind == CONNECT_REFUSED else 0
+        if refused == REFUSED:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed {(host, port)!r}")
+        if refused == UNANSWERED or not (laboratory or self.links.passable(source, target)):
+            await self._unreachable(source, target, forever=refused == UNANSWERED)
+        elif latency := self.links.get(source, target).latency + self.links.get(target, source).latency:
+            await asyncio.sleep(latency)
         server = self._listeners.get((target, port))
         if server is None:
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed {(host, port)!r}")
-        near, far = (self._address(source), self._next_port()), (self._address(target), port)
-        client = SimulatedTransport(self, source, name, near, far, copy_context())
-        remote = SimulatedTransport(self, target, f"{target}:{port}>{source}", far, near, server.context.copy())
-        client.peer, remote.peer = remote, client
+        client, remote = self._pair(source, target, port, server)
         for end in (client, remote):
+            end.laboratory, end.framed = laboratory, server.framed
             self._ends[end] = None
             end.when_lost(lambda end=end: self._forget(end))
-        self.loop.note(f"{name} connects")
-        server.accept(remote)
+        self.loop.note(f"{client.name} connects")
+        if kind == CONNECT_CUT:
+            self._cut_connection(remote, choice)
+        else:
+            server.accept(remote)
         protocol = protocol_factory()
         client.set_protocol(protocol)
         made: asyncio.Future[None] = self.loop.create_future()
@@ -175,6 +153,39 @@ class Network:
             raise
         return client, protocol
 
+    def _pair(
+        self, source: str, target: str, port: int, server: SimulatedServer
+    ) -> tuple[SimulatedTransport, SimulatedTransport]:
+        near, far = (self._address(source), self._next_port()), (self._address(target), port)
+        who = _who()
+        client = SimulatedTransport(self, source, f"{who}>{target}:{port}", near, far, copy_context())
+        remote = SimulatedTransport(self, target, f"{target}:{port}>{who}", far, near, server.context.copy())
+        client.peer, remote.peer = remote, client
+        client.is_client = True
+        return client, remote
+
+    def _strike_connect(self, host: str, target: str) -> tuple[str, int]:
+        """The fault that this attempt meets, if it is not one that has ended it already."""
+        kind, choice = self._faults.at_connect(target)
+        if choice:
+            self.on_fault(_who(), kind, target)
+        if kind == DNS_FAILURE:
+            code, text = (
+                (socket.EAI_AGAIN, "Temporary failure in name resolution")
+                if choice == TRY_AGAIN
+                else (socket.EAI_NONAME, "Name or service not known")
+            )
+            raise socket.gaierror(code, f"{text}: {host!r} in the simulation")
+        return kind, choice
+
+    def _cut_connection(self, remote: SimulatedTransport, choice: int) -> None:
+        """The server's kernel has accepted, and its program closes, or says nothing for ever."""
+        if choice == MUTE:
+            remote.mute = True
+        else:
+            ending = True if choice == CLOSED else connection_reset()
+            self.loop.call_soon(lambda: remote.reset(None, to_peer=ending), context=self._outside)
+
     @staticmethod
     def _made(protocol: Any, transport: SimulatedTransport, made: asyncio.Future[None]) -> None:
         protocol.connection_made(transport)
@@ -182,20 +193,10 @@ class Network:
             made.set_result(None)
         transport.schedule_delivery()
 
-    async def _handshake(self, source: str, target: str, name: str, host: str, port: int) -> None:
-        choice = self._pick(CONNECT, 3, name)
-        if choice == 1:
-            raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed {(host, port)!r}")
-        there, back = self.links.get(source, target), self.links.get(target, source)
-        if choice == 2 or not (there.up and back.up):
-            await self._unreachable(there, back, forever=choice == 2)
-        elif there.latency + back.latency:
-            await asyncio.sleep(there.latency + back.latency)
-
-    async def _unreachable(self, there: Link, back: Link, *, forever: bool) -> None:
+    async def _unreachable(self, source: str, target: str, *, forever: bool) -> None:
         try:
             async with asyncio.timeout(SYN_TIMEOUT):
-                while forever or not (there.up and back.up):
+                while (forever and not self._calm) or not self.links.passable(source, target):
                     await self.links.healed(self.loop)
         except TimeoutError:
             raise TimeoutError(errno.ETIMEDOUT, "Connection timed out") from None
@@ -204,20 +205,34 @@ class Network:
 
     def send(self, end: SimulatedTransport, segment: Segment) -> None:
         """Put ``segment`` on the link from ``end`` to its peer."""
-        if end.silent or end.peer.silent:
+        if end.silent or end.mute or end.peer.silent:
             return
-        extra = 0.0
-        if self._on:
-            if isinstance(segment, bytes) and (loss := self._pick(LOSS, 5, end.name)):
-                self._lose(end, segment, loss)
-                return
-            extra = DELAYS[self._pick(DELAY, len(DELAYS), end.name)]
-        self._carry(end, segment, extra)
+        if self._faults.at_frames and not end.framed and not end.laboratory and isinstance(segment, bytes):
+            self._send_with_faults(end, segment)
+        else:
+            self._carry(end, segment)
+
+    def _send_with_faults(self, end: SimulatedTransport, segment: bytes) -> None:
+        fate = self._faults.at_frame(end.name, divisible=True, apart=end.host != end.peer.host)
+        if fate.kind:
+            self.on_fault(_who(), fate.kind, end.name)
+        if fate.loss:
+            self._lose(end, segment, fate.loss)
+            return
+        if fate.silent:
+            self.hush(end, fate.silent)
+            return
+        if fate.split:
+            start = end.written - end.get_write_buffer_size() - len(segment)
+            end.split_at(start + offset for offset in splits(len(segment), fate.split))
+        self._carry(end, segment, fate.delay)
+        if fate.partition:
+            self.partition(end.host, end.peer.host, fate.partition)
 
     def _carry(self, end: SimulatedTransport, segment: Segment, extra: float = 0.0) -> None:
         link = self.links.get(end.host, end.peer.host)
         delay = link.latency + extra
-        if not delay and not end.flight and link.up:
+        if not delay and not end.flight and (link.up or end.laboratory):
             self._arrive(end, segment)
             return
         now = self.loop.time()
@@ -227,7 +242,7 @@ class Network:
             self.loop.call_at(due, self._land, end, context=self._outside)
 
     def _land(self, end: SimulatedTransport) -> None:
-        if not self.links.get(end.host, end.peer.host).up:
+        if not end.laboratory and not self.links.get(end.host, end.peer.host).up:
             self.links.when_healed(lambda: self.loop.call_soon(self._land, end, context=self._outside) and None)
             return
         now = self.loop.time()
@@ -245,11 +260,8 @@ class Network:
 
     def read_size(self, end: SimulatedTransport, size: int) -> int:
         """How many of the ``size`` bytes that have arrived the reader gets now."""
-        link = self.links.get(end.peer.host, end.host)
-        if link.chunk:
-            size = min(size, link.chunk)
-        choice = self._pick(CHUNK, 4, end.peer.name) if size > 1 else 0
-        return (size, 1, max(1, size // 2), size - 1)[choice]
+        chunk = self.links.get(end.peer.host, end.host).chunk
+        return min(size, chunk) if chunk else size
 
     # -- breaking -----------------------------------------------------------------------------------------------------
 
@@ -272,6 +284,30 @@ class Network:
             side.flight.clear()
             side.silent = True
 
+    def hush(self, end: SimulatedTransport, way: int) -> None:
+        """Nothing passes any more from ``end`` on, in the direction that a choice of ``link-silent`` names, or in both.
+
+        Of a closed or aborted end its peer is not told in that direction either: it finds out by itself.
+        """
+        client = end if end.is_client else end.peer
+        for side, silenced in ((client, way != TO_CLIENT), (client.peer, way != TO_SERVER)):
+            if silenced:
+                self.loop.note(f"{side.name} is not heard any more")
+                side.mute = True
+
+    def partition(self, one: str, other: str, seconds: float) -> None:
+        """Nothing passes between two hosts for so long."""
+        self.links.cut_for(one, other, seconds, loop=self.loop, context=self._outside)
+
+    def calm(self) -> None:
+        """Faults end: partitions heal, packets get through again, and connections that fell silent are reset."""
+        self._calm = True
+        self.links.heal_all()
+        for end in list(self._ends):
+            if end.mute:
+                end.mute = end.peer.mute = False
+                self.reset(end)
+
     def owner_died(self, owner: Owner, how: str) -> None:
         """Its ports are closed and its connections end ``how``: "reset", "eof" or "silent"."""
         if how not in ("reset", "eof", "silent"):
@@ -290,10 +326,7 @@ class Network:
         self._listeners.clear()
 
     def _lose(self, end: SimulatedTransport, segment: bytes, how: int) -> None:
-        if how == 4:
-            self.silence(end)
-            return
-        part = (b"", b"", segment[: len(segment) // 2], segment)[how]
+        part = segment[: len(segment) // 2] if how == INSIDE else segment if how > INSIDE else b""
         if part:
             self._carry(end, part)
         self.loop.note(f"{end.name} breaks")
@@ -303,8 +336,12 @@ class Network:
     def _forget(self, end: SimulatedTransport) -> None:
         self._ends.pop(end, None)
 
-    def _pick(self, kind: str, choices: int, target: str) -> int:
-        if kind not in self._on:
-            return 0
-        assert self.loop.decisions is not None
-        return self.loop.decisions.pick(choices, kind, target)
+
+def _who() -> str:
+    """What targets call the running code: its process, whichever life it is in."""
+    owner = OWNER.get()
+    return "test" if owner is None else owner.name.partition("/")[0]
+
+
+def _nobody(client: str, kind: str, target: str) -> None:
+    """Is not told."""

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class SimulatedServer(asyncio.AbstractServer):
-    """Accepts connections for the owner that made it."""
+    """Accepts connections for the owner that made it.
+
+    ``framed``: its protocol asks for the faults of its frames, so that the network asks for none. ``exposed``: the test's own
+    connections to it meet faults as well.
+    """
 
     def __init__(
         self,
@@ -24,8 +28,13 @@ class SimulatedServer(asyncio.AbstractServer):
         protocol_factory: Callable[[], Any],
         keys: list[tuple[str, int]],
         addresses: list[Address],
+        *,
+        framed: bool = False,
+        exposed: bool = False,
     ) -> None:
         self.keys = keys
+        self.framed = framed
+        self.exposed = exposed
         self.context = copy_context()
         self._network = network
         self._factory = protocol_factory

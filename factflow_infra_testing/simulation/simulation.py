@@ -21,6 +21,7 @@ from factflow_infra_testing.history.recording import RecordedQueue, RecordedStor
 from factflow_infra_testing.simulation.checks import CheckFailedError, Checks
 from factflow_infra_testing.simulation.entropy import active_world
 from factflow_infra_testing.simulation.owners import current_owner
+from factflow_infra_testing.simulation.partitions import pairs_between
 from factflow_infra_testing.simulation.processes import (
     JUMP_SECONDS,
     KILL_SILENT,
@@ -109,7 +110,9 @@ class Simulation:
         self._keys: set[str] = set()
         self.disk_faults: DiskFaults | None = None
         self._moves = self._looked = 0
+        self._parted = False  # by hand: a fault that the decisions do not know of
         session.serve(self)
+        loop.network.on_fault = self._network_fault
         self._step_faults = tuple((kind, n) for kind, n in STEP_FAULTS if decisions.enabled(kind))
         if self._step_faults:
             loop.on_step = self._before_step
@@ -213,6 +216,37 @@ class Simulation:
             ]
             self.fail(_restless(f"{key!r} was delivered {most} times from {queue}, and goes on"))
 
+    def _network_fault(self, client: str, kind: str, target: str) -> None:
+        if not self.history.closed:
+            self.history.note(self.time(), client, "fault", target, detail=kind)
+
+    def partition(self, one: str, other: str, *, seconds: float | None = None) -> None:
+        """Let nothing pass between two hosts, for so many virtual ``seconds`` or until ``heal``.
+
+        Hosts are those of processes, and ``rabbitmq-quorum`` or what else a profile is called. Connections stay, and what is
+        under way arrives when it heals, unless heartbeats are missed first. The test's own connections go on.
+        """
+        pairs = self._pairs(one, other)
+        self._parted = True
+        self.history.note(self.time(), LABORATORY, "partition", f"{one}, {other}")
+        for pair in pairs:
+            if seconds is None:
+                self.loop.network.links.cut(*pair)
+            else:
+                self.loop.network.partition(*pair, seconds)
+
+    def heal(self, one: str | None = None, other: str | None = None) -> None:
+        """End the partition between two hosts, or every one."""
+        if one is None or other is None:
+            self.loop.network.links.heal_all()
+            return
+        for pair in self._pairs(one, other):
+            self.loop.network.links.heal(*pair)
+
+    def _pairs(self, one: str, other: str) -> list[tuple[str, str]]:
+        hosts = {"localhost": None, **{process.host: None for process in self._processes.values()}}
+        return pairs_between(hosts, self.broker, one, other)
+
     def processes(self) -> Mapping[str, Process]:
         """The processes by name, in the order they were first started."""
         return dict(self._processes)
@@ -252,6 +286,9 @@ class Simulation:
         """No more faults from here on; paused processes go on."""
         self._decisions.quiet()
         self.loop.on_step = None
+        self.loop.network.calm()
+        for broker in self._brokers.values():
+            broker.calm()
         for process in self._processes.values():
             process.resume()
 
@@ -361,7 +398,10 @@ class Simulation:
             from factflow_infra_testing.broker.provider import SimulatedQueueProvider
 
             client = self._laboratory.name if process is None else process.client
-            provider = SimulatedQueueProvider(broker, client=client, exposed=process is not None or exposed, **options)
+            host = "localhost" if process is None else process.host
+            provider = SimulatedQueueProvider(
+                broker, client=client, exposed=process is not None or exposed, host=host, **options
+            )
         else:
             raise SettingsError(f"there is no tier {tier!r}; this version has: 'model', 'wire'")
         return RecordedQueue(provider, process or self._laboratory, self.canonical)
@@ -417,7 +457,7 @@ class Simulation:
 
     def excuses(self, error: BaseException) -> bool:
         """Whether a crash may be put down to the faults of this run."""
-        return bool(self._decisions.deviations) and not isinstance(error, AssertionError)
+        return (self._parted or bool(self._decisions.deviations)) and not isinstance(error, AssertionError)
 
     def fail(self, error: BaseException) -> None:
         """End the run with ``error``."""

@@ -80,6 +80,13 @@ class SimulatedTransport(asyncio.Transport):
         self.context = context
         self.owner: Owner | None = context.get(OWNER)
         self.silent = False  # what is written here vanishes, what comes is ignored
+        self.mute = False  # what is written here vanishes
+        self.is_client = False  # it connected; the other end accepted
+        self.laboratory = False  # the test's own: no fault meets it
+        self.framed = False  # who speaks the protocol asks for the faults of its frames, the network for none
+        self.written = 0  # bytes, since the connection was made
+        self._read = 0
+        self._splits: deque[int] = deque()  # offsets in what comes here at which a read ends
         self._loop: DeterministicLoop = network.loop
         self._protocol: Any = None  # until the connection is made
         self._buffered = False
@@ -150,6 +157,7 @@ class SimulatedTransport(asyncio.Transport):
         if not data or self._lost or self._closing or self.silent or self._is_fenced():
             return
         self._out += data
+        self.written += len(data)
         self._pump()
         self._tell_protocol()
 
@@ -245,8 +253,11 @@ class SimulatedTransport(asyncio.Transport):
             return
         if self._inbox:
             size = self.network.read_size(self, min(len(self._inbox), MAX_READ))
+            if self._splits:
+                size = self._up_to_split(size)
             data = bytes(self._inbox[:size])
             del self._inbox[:size]
+            self._read += size
             self._give(data)
             if self.peer._out:
                 self._loop.call_soon(self.peer._make_room, context=self.peer.context)
@@ -255,6 +266,16 @@ class SimulatedTransport(asyncio.Transport):
             self._fin_seen = True
             if not self._protocol.eof_received():
                 self.close()
+
+    def split_at(self, offsets: Iterable[int]) -> None:
+        """Have reads at the other end stop at these ``offsets`` of all that is written here, each beyond the last."""
+        self.peer._splits.extend(offsets)
+
+    def _up_to_split(self, size: int) -> int:
+        splits = self._splits
+        while splits and splits[0] <= self._read:
+            splits.popleft()
+        return min(size, splits[0] - self._read) if splits else size
 
     def _give(self, data: bytes) -> None:
         if not self._buffered:

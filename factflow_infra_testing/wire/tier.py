@@ -23,11 +23,11 @@ class WireTier:
     def uri(self, broker: SimulatedBroker) -> str:
         """Where any client in the simulation reaches ``broker``, which listens from now on."""
         with self._session.importing():
-            from factflow_infra_testing.wire.amqp.provider import broker_uri, listening
+            from factflow_infra_testing.wire.amqp.provider import broker_uris, listening
         if broker not in self._listening:
             listening(broker)
             self._listening[broker] = None
-        return broker_uri(broker)
+        return broker_uris(broker)[0]
 
     def queue(self, broker: SimulatedBroker, *, host: str, exposed: bool, options: Mapping[str, Any]) -> QueueProtocol:
         """The production provider for code on ``host``; ``exposed``: the test's own meets the faults too."""

@@ -17,7 +17,7 @@ from factflow_infra.queue.messages import QueueMessage
 from factflow_infra.queue.transport import Address, Destination, DestinationKind, Envelope
 from factflow_infra_testing.broker.entries import Message
 from factflow_infra_testing.broker.faults import BROKER_FAULTS, faults_of
-from factflow_infra_testing.broker.link import LATENCY
+from factflow_infra_testing.broker.lanes import LATENCY
 from factflow_infra_testing.broker.profiles import profile_named
 from factflow_infra_testing.broker.server import SimulatedBroker
 from factflow_infra_testing.broker.transport import SimulatedTransport

@@ -5,11 +5,13 @@
 import asyncio
 import errno
 import socket
+from collections import Counter
 
 import pytest
 from choices import Choices
 from test_loop_owners import spawn
 
+from factflow_infra_testing.search.network_faults import NETWORK_FAULTS
 from factflow_infra_testing.simulation.errors import DeadlockError, NotSimulatedError
 from factflow_infra_testing.simulation.owners import Owner
 from factflow_infra_testing.simulation.runner import run
@@ -46,7 +48,7 @@ def talk(*, decisions=None, prepare=None, **options):
         await asyncio.start_server(echo, "broker", 1)
         if prepare is not None:
             prepare(asyncio.get_running_loop().network)
-        result = await collect(**options)
+        result = await spawn(Owner("client", host="there"), collect(**options))
         return *result, asyncio.get_running_loop().time()
 
     return run(main, decisions=decisions).result()
@@ -159,7 +161,6 @@ def test_bytes_can_come_one_by_one():
         return sizes
 
     assert run(main).result() == [1, 1, 1, 1, 1]
-    assert run(main, decisions=Choices(chunk=[2, 3])).result() == [1, 1, 1, 1, 1]
 
 
 def test_buffered_protocols_are_served():
@@ -194,7 +195,11 @@ def test_buffered_protocols_are_served():
         ({"link_loss": [0, 3]}, (b"hello", None, 0)),
         ({"link_delay": [2]}, (b"hello", None, 0.05)),
         ({"link_delay": [0, 3]}, (b"hello", None, 1.0)),
-        ({"chunk": [1]}, (b"hello", None, 0)),
+        ({"link_split": [0, 4]}, (b"hello", None, 0)),
+        ({"partition": [1]}, (b"hello", None, 5)),
+        ({"partition": [0, 2]}, (b"hello", None, 0)),
+        ({"connect_cut": [1]}, (b"", "eof", 0)),
+        ({"connect_cut": [2]}, (b"", "ConnectionResetError", 0)),
     ],
 )
 def test_decisions_break_links(answers, expected):
@@ -202,53 +207,161 @@ def test_decisions_break_links(answers, expected):
 
 
 def test_decisions_are_asked_by_link():
-    decisions = Choices(link_loss=[], connect=[])
+    decisions = Choices(link_loss=[], connect_refused=[], dns_failure=[], partition=[])
     talk(decisions=decisions)
     assert {(kind, target) for kind, target, _ in decisions.asked} == {
-        ("connect", "localhost>broker:1"),
-        ("link-loss", "localhost>broker:1"),
-        ("link-loss", "broker:1>localhost"),
+        ("connect-refused", "client>broker:1"),
+        ("dns-failure", "client>broker:1"),
+        ("link-loss", "client>broker:1"),
+        ("link-loss", "broker:1>client"),
+        ("partition", "client>broker:1"),
+        ("partition", "broker:1>client"),
     }
+
+
+def test_the_tests_own_connections_meet_no_fault():
+    decisions = Choices(**{kind.replace("-", "_"): [1] * 9 for kind in NETWORK_FAULTS})
+
+    async def main():
+        await asyncio.start_server(echo, "broker", 1)
+        return await collect()
+
+    assert run(main, decisions=decisions).result() == (b"hello", None)
+    assert decisions.asked == []
+
+
+def test_all_kinds_are_asked_at_each_point_and_the_first_happens():
+    decisions = Choices(link_split=[0, 4], link_delay=[2, 3], link_loss=[1], partition=[1], connect_cut=[0])
+    assert talk(decisions=decisions) == (b"hello", None, 0.05 + 0)
+    counts = Counter((kind, target) for kind, target, _ in decisions.asked)
+    assert set(counts.values()) == {1}
+    assert len(counts) == 2 * 4 + 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "sizes"), [(1, [2, 3]), (2, [1, 4]), (3, [4, 1]), (4, [1, 1, 1, 1, 1])], ids=["half", "1", "-1", "each"]
+)
+def test_a_segment_can_come_in_parts(choice, sizes):
+    async def main():
+        seen = []
+
+        class Recorder(asyncio.Protocol):
+            def data_received(self, data):
+                seen.append(len(data))
+
+        loop = asyncio.get_running_loop()
+        await loop.create_server(Recorder, "broker", 1)
+
+        async def client():
+            transport, _ = await loop.create_connection(asyncio.Protocol, "broker", 1)
+            transport.write(b"before")
+            transport.write(b"hello")
+            await asyncio.sleep(1)
+
+        await spawn(Owner("client"), client())
+        return seen
+
+    assert run(main, decisions=Choices(link_split=[0, choice])).result() == [6 + sizes[0], *sizes[1:]]
+
+
+@pytest.mark.parametrize(("choice", "code"), [(1, socket.EAI_AGAIN), (2, socket.EAI_NONAME)])
+def test_a_name_server_can_fail(choice, code):
+    with pytest.raises(socket.gaierror) as caught:
+        talk(decisions=Choices(dns_failure=[choice]))
+    assert caught.value.errno == code
 
 
 def test_a_connect_can_be_refused_or_go_unanswered():
     with pytest.raises(ConnectionRefusedError):
-        talk(decisions=Choices(connect=[1]))
+        talk(decisions=Choices(connect_refused=[1]))
 
     async def main():
         await asyncio.start_server(echo, "broker", 1)
         with pytest.raises(TimeoutError):
-            await asyncio.open_connection("broker", 1)
+            await spawn(Owner("client"), asyncio.open_connection("broker", 1))
         return asyncio.get_running_loop().time()
 
-    assert run(main, decisions=Choices(connect=[2])).result() == 127
+    assert run(main, decisions=Choices(connect_refused=[2])).result() == 127
+
+
+def test_a_connection_can_be_accepted_and_go_unanswered():
+    with pytest.raises(DeadlockError):
+        talk(decisions=Choices(connect_cut=[3]))
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [(1, ([], [b"hi", b"there"])), (2, (["eof"], [b"hi"])), (3, ([], [b"hi"]))],
+    ids=["to the server", "to the client", "both"],
+)
+def test_a_direction_can_fall_silent(choice, expected):
+    """The server says hi; at what the client says then the silence begins; the server says there, and the client closes."""
+    heard, told = [], []
+
+    class Server(asyncio.Protocol):
+        def connection_made(self, transport):
+            loop = asyncio.get_running_loop()
+            loop.call_later(1, transport.write, b"hi")
+            loop.call_later(3, transport.write, b"there")
+
+        def data_received(self, data):
+            heard.append(data)
+
+        def connection_lost(self, exc):
+            heard.append("eof")
+
+    class Client(asyncio.Protocol):
+        def data_received(self, data):
+            told.append(data)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        await loop.create_server(Server, "broker", 1)
+
+        async def client():
+            transport, _ = await loop.create_connection(Client, "broker", 1)
+            await asyncio.sleep(2)
+            transport.write(b"lost")
+            await asyncio.sleep(2)
+            transport.close()
+
+        await spawn(Owner("client"), client())
+        await asyncio.sleep(1000)
+        return heard, told
+
+    assert run(main, decisions=Choices(link_silent=[0, choice])).result() == expected
 
 
 def test_a_half_open_connection_tells_nobody():
     async def main():
-        await asyncio.start_server(echo, "broker", 1)
-        await collect()
-
-    error = run(main, decisions=Choices(link_loss=[4])).error
-    assert isinstance(error, DeadlockError)
-
-
-def test_a_partition_holds_back_and_a_heal_delivers():
-    async def main():
         loop = asyncio.get_running_loop()
         await asyncio.start_server(echo, "broker", 1)
         reader, writer = await asyncio.open_connection("broker", 1)
-        loop.network.links.cut("localhost", "broker")
+        loop.network.silence(writer.transport)
+        writer.write(b"hello")
+        await reader.read(5)
+
+    assert isinstance(run(main).error, DeadlockError)
+
+
+def test_a_partition_holds_back_and_a_heal_delivers():
+    async def client(loop):
+        reader, writer = await asyncio.open_connection("broker", 1)
+        loop.network.links.cut("there", "broker")
         writer.write(b"hello")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.readexactly(5), 100)
         connecting = asyncio.create_task(asyncio.open_connection("broker", 1))
         await asyncio.sleep(50)
-        loop.network.links.heal("localhost", "broker")
+        loop.network.links.heal("there", "broker")
         (await connecting)[1].close()
         answer = await reader.readexactly(5)
         writer.close()
         return answer, loop.time()
+
+    async def main():
+        await asyncio.start_server(echo, "broker", 1)
+        return await spawn(Owner("client", host="there"), client(asyncio.get_running_loop()))
 
     assert run(main).result() == (b"hello", 150)
 

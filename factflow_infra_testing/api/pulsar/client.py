@@ -21,7 +21,7 @@ from factflow_infra_testing.api.pulsar.results import (
     is_retryable,
     result_value,
 )
-from factflow_infra_testing.broker.link import LATENCY
+from factflow_infra_testing.broker.lanes import LATENCY
 from factflow_infra_testing.simulation.owners import current_owner
 
 if TYPE_CHECKING:

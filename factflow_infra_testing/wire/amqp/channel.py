@@ -34,7 +34,7 @@ from factflow_infra_testing.wire.amqp.frames import (
     write_deliver,
     write_method,
 )
-from factflow_infra_testing.wire.amqp.labels import exchange_label, queue_label
+from factflow_infra_testing.wire.amqp.operations import publish_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,6 +144,11 @@ class Channel:
         if self._arrived == self._size:
             self._finish_publish()
 
+    @property
+    def publishing(self) -> bool:
+        """Whether a message is half here."""
+        return self._publish is not None
+
     # --- publishing -------------------------------------------------------------------------------------------------
 
     def _begin_publish(self, method: Basic.Publish) -> None:
@@ -166,11 +171,7 @@ class Channel:
         tag = self._published if self._confirms else 0
         if tag:
             self._unconfirmed[tag] = None
-        if exchange:
-            label = exchange_label(exchange)
-        else:
-            queue = self.broker.queues.get(key)
-            label = queue_label(key) if queue is None else queue.label
+        label = publish_label(self, exchange, key)
         mandatory = bool(method.mandatory)
         self.connection.server.meet_publish(
             self.connection,

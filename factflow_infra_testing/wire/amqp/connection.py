@@ -5,13 +5,14 @@ What is sent is gathered, and written at the end of the loop's round. Nothing he
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 from pamqp.commands import Channel as ChannelMethods
 from pamqp.commands import Connection as ConnectionMethods
 
+from factflow_infra_testing.search.network_faults import BEFORE, INSIDE
 from factflow_infra_testing.wire.amqp.channel import Channel
 from factflow_infra_testing.wire.amqp.errors import (
     CHANNEL_ERROR,
@@ -33,10 +34,14 @@ from factflow_infra_testing.wire.amqp.frames import (
     write_method,
 )
 from factflow_infra_testing.wire.amqp.handshake import CHANNEL_MAX, FRAME_MAX, Handshake
+from factflow_infra_testing.wire.amqp.operations import named
+from factflow_infra_testing.wire.line import WireLine
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
+
     from factflow_infra_testing.broker.entries import Delivery
-    from factflow_infra_testing.broker.server import SimulatedBroker
     from factflow_infra_testing.wire.amqp.channel import ChannelConsumer
     from factflow_infra_testing.wire.amqp.frontend import AmqpFrontEnd
 
@@ -47,80 +52,72 @@ _MISSED_HEARTBEATS: Final = 2
 _NO_METHOD: Final = (0, 0)
 
 
-class AmqpConnection(asyncio.Protocol):
+@dataclass(frozen=True, slots=True)
+class LateFrame:
+    """A method that arrives later than it was sent, and the frames behind it."""
+
+    channel: int
+    index: int
+    method: Any
+    rest: Iterator[tuple[int, int, bytes]]
+
+
+class AmqpConnection(WireLine):
     """The broker's end of a connection. A ``Line`` of the simulated broker; see there for what the faults ask of it."""
 
     def __init__(self, front_end: AmqpFrontEnd, *, exposed: bool | None = None, client: str = "") -> None:
+        super().__init__(front_end.server, exposed=exposed, client=client)
         self.front_end = front_end
-        self.server: SimulatedBroker = front_end.server
-        self.client = client
-        self.exposed = bool(exposed)
-        self.outbox: list[tuple[ChannelConsumer, Delivery]] = []
-        self.server_open = True
-        self.cut = False
         self.frame_max = FRAME_MAX
         self.user = ""
         self._channel_max = CHANNEL_MAX
         self.wants_cancel = False
         self.channels: dict[int, Channel] = {}
-        self._asked_exposed = exposed
-        self._loop = self.server.loop
-        self._transport: Any = None
-        self._client_end: Any = None  # in the simulation: the other end of the connection
-        self._client_there = True
         self._cutter = Cutter(FRAME_MAX)
         self._started = False
         self._head = b""
         self._held: list[bytes] = []
+        self._held_until = 0.0
+        self._late: LateFrame | None = None
+        self._lost_after = 0  # the channel whose frame is the last one to arrive
         self._handshake: Handshake | None = Handshake(self)
         self._closing = False
-        self._out: list[bytes] = []
         self._owing: dict[Channel, None] = {}
-        self._write_due = False
-        self._floor = 0.0
         self._heartbeat = 0.0
-        self._last_in = self._last_out = 0.0
-        self._timers: list[asyncio.TimerHandle] = []
         self._consumers = 0
 
     # --- asyncio's side ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._last_in = self._last_out = self._loop.time()
-        peer = self._client_end = getattr(transport, "peer", None)
-        owner = getattr(peer, "owner", None)
-        if not self.client:
-            self.client = owner.name if owner is not None else self.front_end.client_name(transport)
-        self.exposed = owner is not None if self._asked_exposed is None else self._asked_exposed
-        self.connection = self.server.broker.open_connection(self.client, laboratory=not self.exposed)
-        self.server.attach(self)
-        if peer is not None:
-            peer.when_lost(self._client_gone)
-            self._client_there = not peer.is_closing()  # it may have died before anybody was here to be told
-        if self.exposed and self.front_end.down:
-            self._break()
-            return
-        self._later(HANDSHAKE_SECONDS + self.server.downtime, self._handshake_overdue)
+        if self.attach(transport):
+            self._later(HANDSHAKE_SECONDS + self.server.downtime, self._handshake_overdue)
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._last_in = now = self._loop.time()
         if self.cut or not self.server_open:
             return
-        if now < self.server.up_at or self._held:
+        if now < self.server.up_at or self._held or self._late is not None:
             # The test's own connections outlive a restart: what they send waits for its end.
-            if not self._held:
+            if not self._held and self._late is None:
                 self._loop.call_at(self.server.up_at, self._catch_up, context=self.server.context)
             self._held.append(data)
             return
         self._take(data)
 
     def _catch_up(self) -> None:
-        if self._loop.time() < self.server.up_at:
-            self._loop.call_at(self.server.up_at, self._catch_up, context=self.server.context)
+        due = max(self.server.up_at, self._held_until)
+        if self._loop.time() < due:
+            self._loop.call_at(due, self._catch_up, context=self.server.context)
             return
+        late, self._late = self._late, None
+        if late is not None:
+            self._take_frames(late.rest, late)
+            if self._late is not None:
+                return
         held, self._held = self._held, []
-        if not self.cut and self.server_open:
+        if held and not self.cut and self.server_open:
             self._take(b"".join(held))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -157,23 +154,58 @@ class AmqpConnection(asyncio.Protocol):
             self._started = True
             assert self._handshake is not None
             self._handshake.start()
+        self._take_frames(self._cutter.feed(data))
+
+    def _take_frames(self, frames: Iterator[tuple[int, int, bytes]], late: LateFrame | None = None) -> None:
         server = self.server
         server.advance()
+        at_risk = self.exposed and server.frames_at_risk
         method = _NO_METHOD
         try:
-            for kind, channel, payload in self._cutter.feed(data):
+            if late is not None and not self.cut and self.server_open:
+                method = (late.index >> 16, late.index & 0xFFFF)
+                self._take_method(late.channel, late.index, late.method)
+            for kind, channel, payload in frames:
+                if self.cut or not self.server_open:
+                    break
                 method = _NO_METHOD
                 if kind == METHOD:
                     index, decoded = read_method(payload)
                     method = (index >> 16, index & 0xFFFF)
+                    if at_risk and not self._survives(LateFrame(channel, index, decoded, frames)):
+                        break
                     self._take_method(channel, index, decoded)
                 else:
                     self._take_other(kind, channel, payload)
-                if self.cut or not self.server_open:
-                    break
+                if self._lost_after and not self._half_published(self._lost_after):
+                    self.reset("connection reset by peer")
         except ConnectionFailedError as error:
             self.close_with(error, method)
         server.flush()
+
+    def _survives(self, frame: LateFrame) -> bool:
+        """Whether a frame reaches the broker now. One that is late is taken up again by ``_catch_up``."""
+        channel = self.channels.get(frame.channel)
+        if channel is None or channel.closing or self._closing:
+            return True
+        operation, label = named(channel, frame.index, frame.method)
+        if not operation:
+            return True
+        fate = self.server.meet_frame(self, operation, label)
+        if fate.delay:
+            self._late, self._held_until = frame, self._loop.time() + fate.delay
+            self._loop.call_at(self._held_until, self._catch_up, context=self.server.context)
+            return False
+        if fate.loss in (BEFORE, INSIDE):  # half a frame is none
+            self.reset("connection reset by peer")
+            return False
+        if fate.loss:
+            self._lost_after = frame.channel
+        return not self._deaf
+
+    def _half_published(self, number: int) -> bool:
+        channel = self.channels.get(number)
+        return channel is not None and channel.publishing
 
     def _take_method(self, number: int, index: int, method: Any) -> None:
         if self._closing:
@@ -280,26 +312,12 @@ class AmqpConnection(asyncio.Protocol):
         self._timers = [timer for timer in self._timers if timer.when() > now]
         self._later(self._heartbeat / 2, self._beat)
 
-    def _later(self, seconds: float, callback: Any) -> None:
-        self._timers.append(self._loop.call_later(seconds, callback, context=self.server.context))
-
     def new_consumer_tag(self) -> str:
         """A consumer tag for a client that chose none."""
         self._consumers += 1
         return f"amq.ctag-{self._consumers:022d}"
 
     # --- sending ----------------------------------------------------------------------------------------------------
-
-    def put(self, data: bytes) -> None:
-        """Add to what is being written."""
-        self._out.append(data)
-
-    def send(self, data: bytes) -> None:
-        """Write at the end of the loop's round."""
-        self._out.append(data)
-        if not self._write_due:
-            self._write_due = True
-            self._loop.call_soon(self._write, context=self.server.context)
 
     def owe_acks(self, channel: Channel) -> None:
         """``channel`` has acks to send, which come after all that is written by then."""
@@ -308,22 +326,10 @@ class AmqpConnection(asyncio.Protocol):
             self._write_due = True
             self._loop.call_soon(self._write, context=self.server.context)
 
-    def _write(self) -> None:
-        now = self._loop.time()
-        if now < self._floor:
-            self._loop.call_at(self._floor, self._write, context=self.server.context)
-            return
-        self._write_due = False
-        self._write_now()
-
-    def _write_now(self) -> None:
+    def _gather(self) -> None:
         owing, self._owing = self._owing, {}
         for channel in owing:
             channel.flush_acks()
-        out, self._out = self._out, []
-        if out and not self._transport.is_closing():
-            self._last_out = self._loop.time()
-            self._transport.write(b"".join(out))
 
     # --- the ends ---------------------------------------------------------------------------------------------------
 
@@ -360,79 +366,19 @@ class AmqpConnection(asyncio.Protocol):
         self._write_now()
         self._transport.close()
 
-    def _break(self) -> None:
-        """Close the socket at once."""
-        self._end()
-        self.cut = True
-        self._transport.abort()
-        self._discard_if_done()
-
-    def _client_gone(self) -> None:
-        self._client_there = False
-        self._discard_if_done()
-
-    def _discard_if_done(self) -> None:
-        if (not self.server_open and not self._client_there) or (self._client_end is None and not self.server_open):
-            for timer in self._timers:
-                timer.cancel()
-            self._timers.clear()
-            self.server.forget(self)
-
+    # --- as a line of the simulated broker --------------------------------------------------------------------------
     # --- as a line of the simulated broker --------------------------------------------------------------------------
 
-    @property
-    def pending(self) -> str:
+    def _under_way(self) -> list[str]:
         told: list[str] = []
         unanswered = sum(channel.unconfirmed for channel in self.channels.values())
         if unanswered:
             told.append(f"{unanswered} publishes without an answer")
-        if self._out or self._held:
+        if self._out or self._held or self._late is not None:
             told.append("frames on the line")
-        if self._client_end is not None:
-            if self.server_open and not self._client_there:
-                told.append("a dead client that the broker has not noticed")
-            elif not self.server_open or self.cut or self._client_end.silent or self._transport.silent:
-                told.append("a loss that one end has not noticed")
-        return f"{self.client}: {', '.join(told)}" if told else ""
+        return told
 
     def deliver(self, consumer: ChannelConsumer, delivery: Delivery) -> None:
         channel = consumer.channel
         if self.server_open and not self._closing and not channel.closing:
             channel.deliver(consumer, delivery)
-
-    def delay_down(self, seconds: float) -> None:
-        self._write_now()
-        self._floor = max(self._floor, self._loop.time() + seconds)
-
-    def reset(self, reason: str) -> None:
-        del reason
-        if not self.cut:
-            self._write_now()
-            self._break()
-
-    def fall_silent(self, *, broker_after: float, client_after: float, keep_sent: bool = False) -> None:
-        if self.cut:
-            return
-        if keep_sent:
-            self._write_now()
-        self.cut = True
-        self._out.clear()
-        self._owing.clear()
-        self._later(broker_after, self._give_up_client)
-        self._later(client_after, self._let_client_know)
-
-    def _give_up_client(self) -> None:
-        self.server.advance()
-        self._end()
-        self.server.flush()
-        self._discard_if_done()
-
-    def _let_client_know(self) -> None:
-        self._transport.abort()
-        self._discard_if_done()
-
-    def stall(self, seconds: float) -> None:
-        """Nothing: a client that stands still sends no heartbeats, which is noticed here in time."""
-
-    def kill(self, *, silent: bool) -> None:
-        """Nothing: the network resets a dead client's connections, or has them fall silent."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra_testing.wire.amqp.connection import AmqpConnection
 from factflow_infra_testing.wire.amqp.declaring import SYSTEM_EXCHANGES
 
 if TYPE_CHECKING:
-    import asyncio
-
     from factflow_infra_testing.broker.queues import Queue
     from factflow_infra_testing.broker.server import SimulatedBroker
     from factflow_infra_testing.broker.sessions import Consumer
@@ -35,28 +34,16 @@ class AmqpFrontEnd:
         for name, kind in SYSTEM_EXCHANGES.items():
             server.broker.declare_exchange(name, kind)
 
-    @property
-    def down(self) -> bool:
-        """Whether the broker is restarting."""
-        return self.server.loop.time() < self.server.up_at
-
     def connection(self, *, exposed: bool | None = None, client: str = "") -> AmqpConnection:
         """A protocol for one connection. ``exposed=None``: as its owner in the simulation is; ``client``: its name."""
         return AmqpConnection(self, exposed=exposed, client=client)
 
-    def listen(self, host: str) -> None:
-        """Take connections to ``host`` in the network of the simulation that is running, on ``PORT`` and ``EXPOSED_PORT``."""
+    def listen(self, *hosts: str) -> None:
+        """Take connections to ``hosts`` in the network of the simulation that is running, on ``PORT`` and ``EXPOSED_PORT``."""
         loop: Any = self.server.loop
-        serve = loop.network.serve
-        self.server.context.run(serve, self.connection, [host], PORT)
-        self.server.context.run(serve, lambda: self.connection(exposed=True), [host], EXPOSED_PORT)
-
-    def client_name(self, transport: asyncio.BaseTransport) -> str:
-        """What to call a client without an owner."""
-        address = transport.get_extra_info("peername")
-        if getattr(transport, "peer", None) is not None:
-            return "test"
-        return f"{address[0]}:{address[1]}" if address else "client"
+        run, serve = self.server.context.run, loop.network.serve
+        run(partial(serve, self.connection, list(hosts), PORT, framed=True))
+        run(partial(serve, lambda: self.connection(exposed=True), list(hosts), EXPOSED_PORT, framed=True, exposed=True))
 
     def new_queue_name(self) -> str:
         """A name for a queue whose client left that to the broker."""

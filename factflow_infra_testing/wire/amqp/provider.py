@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import SettingsError
-from factflow_infra_testing.broker.link import LATENCY
+from factflow_infra_testing.broker.lanes import LATENCY
 from factflow_infra_testing.wire.amqp.frontend import EXPOSED_PORT, PORT, AmqpFrontEnd
 
 if TYPE_CHECKING:
@@ -20,15 +20,16 @@ _ENGINE_ONLY: Final = frozenset({"options", "naming"})
 
 
 def listening(broker: SimulatedBroker) -> AmqpFrontEnd:
-    """A front end of ``broker``, reachable at the host that is called as its profile is."""
+    """A front end of ``broker``, reachable at its hosts."""
     front_end = AmqpFrontEnd(broker)
-    front_end.listen(broker.profile.name)
+    front_end.listen(*broker.hosts)
     return front_end
 
 
-def broker_uri(broker: SimulatedBroker, *, exposed: bool = False) -> str:
+def broker_uris(broker: SimulatedBroker, *, exposed: bool = False) -> list[str]:
     """Where a client in the simulation finds ``broker``. ``exposed``: the test's own client meets the faults as well."""
-    return f"amqp://guest:guest@{broker.profile.name}:{EXPOSED_PORT if exposed else PORT}/"
+    port = EXPOSED_PORT if exposed else PORT
+    return [f"amqp://guest:guest@{host}:{port}/" for host in broker.hosts]
 
 
 def wire_provider(broker: SimulatedBroker, *, host: str, exposed: bool, options: Mapping[str, Any]) -> QueueProtocol:
@@ -40,12 +41,13 @@ def wire_provider(broker: SimulatedBroker, *, host: str, exposed: bool, options:
             f"{wrong[0]!r} is an option of tier 'model'; tier 'wire' takes the settings of QueueSettings"
         )
     loop: Any = broker.loop
-    name = broker.profile.name
-    for one, other in ((host, name), (name, host)):
-        if not loop.network.links.get(one, other).latency:
-            loop.network.links.set(one, other, latency=LATENCY)
+    links = loop.network.links
+    for there in broker.hosts:
+        for one, other in ((host, there), (there, host)):
+            if not links.get(one, other).latency:
+                links.set(one, other, latency=LATENCY)
     settings: dict[str, Any] = {"queue_type": broker.profile.default_type, **options}
-    uri = broker_uri(broker, exposed=exposed)
+    uri = ",".join(broker_uris(broker, exposed=exposed))
     return RabbitMqQueueProvider(_settings(uri, tuple(sorted(settings.items()))))
 
 

@@ -37,6 +37,8 @@ class PulsarConnection(asyncio.Protocol):
         self.outbox: list[tuple[PulsarConsumer, Delivery]] = []
         self.server_open = True
         self.cut = False
+        self.hosts: tuple[str, str] | None = None  # real sockets: no network of a simulation to strike
+        self.divisible = False
         self._loop = self.server.loop
         self._transport: Any = None
         self._cutter = Cutter()
@@ -169,6 +171,17 @@ class PulsarConnection(asyncio.Protocol):
 
     def deliver(self, consumer: PulsarConsumer, delivery: Delivery) -> None:
         self.session.consumers.deliver(consumer, delivery)
+
+    def deliver_half(self, consumer: PulsarConsumer, delivery: Delivery) -> None:
+        """Nothing: half a frame is none."""
+
+    def deliver_split(self, consumer: PulsarConsumer, delivery: Delivery, choice: int) -> None:
+        del choice
+        self.deliver(consumer, delivery)
+
+    def hush(self, way: int) -> None:
+        del way
+        self.fall_silent(broker_after=KEEP_ALIVE, client_after=KEEP_ALIVE)
 
     def delay_down(self, seconds: float) -> None:
         self._write_now()

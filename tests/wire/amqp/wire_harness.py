@@ -52,7 +52,7 @@ class WireBackend(SimulatedQueueBackend):
     async def stall(self, provider):
         network = asyncio.get_running_loop().network
         for end in network.connections(None):
-            if end.name.startswith("localhost>" + self._names[provider] + ":"):
+            if end.name.startswith("test>" + self._names[provider] + ":"):
                 network.silence(end)
 
     async def kill(self, provider):
