@@ -12,73 +12,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.util
-import statistics
 import sys
-import tempfile
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import partial
 from uuid import uuid4
 
 import aio_pika
+from comparing import BODY, PREFETCH, Countdown, Meter, Rate, compare, in_flight, running_server, server_module
 
 from factflow_infra import create_queue_provider
 from factflow_infra.queue.messages import QueueMessage
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-
-IN_FLIGHT = 100
-PREFETCH = 100
-BODY = b"x" * 256
-WANTED = 0.85
-
-
-@dataclass
-class Rate:
-    """Messages a second of wall time, and of this process' CPU time."""
-
-    wall: float
-    cpu: float
-
-
-class Meter:
-    """Measures one stretch of work."""
-
-    def __init__(self, messages: int) -> None:
-        self._messages = messages
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
-
-    def rate(self) -> Rate:
-        wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        return Rate(self._messages / wall, self._messages / cpu)
-
-
-async def in_flight(messages: int, publish: Callable[[], Awaitable[object]]) -> Rate:
-    numbers = iter(range(messages))
-
-    async def work() -> None:
-        for _ in numbers:
-            await publish()
-
-    meter = Meter(messages)
-    await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
-    return meter.rate()
-
-
-class Countdown:
-    def __init__(self, messages: int) -> None:
-        self._left = messages
-        self.over = asyncio.Event()
-
-    def one(self) -> None:
-        self._left -= 1
-        if not self._left:
-            self.over.set()
 
 
 async def bare(uri: str, queue_type: str, messages: int) -> tuple[Rate, Rate]:
@@ -143,47 +86,6 @@ async def ours(uri: str, queue_type: str, messages: int) -> tuple[Rate, Rate]:
     return published, consumed
 
 
-async def compare(uri: str, queue_type: str, messages: int, rounds: int) -> bool:
-    print(f"{queue_type} queue, {messages} messages a round, {rounds} rounds; messages/s")
-    results: dict[str, list[tuple[Rate, Rate]]] = {"bare": [], "ours": []}
-    runs = {"bare": bare, "ours": ours}
-    await bare(uri, queue_type, messages // 4)
-    await ours(uri, queue_type, messages // 4)
-    for number in range(rounds):
-        for name in ("bare", "ours") if number % 2 else ("ours", "bare"):
-            results[name].append(await runs[name](uri, queue_type, messages))
-    good = True
-    for position, work in enumerate(("publish, 100 in flight", "consume and ack")):
-        wall = {name: statistics.median(pair[position].wall for pair in pairs) for name, pairs in results.items()}
-        cpu = {name: statistics.median(pair[position].cpu for pair in pairs) for name, pairs in results.items()}
-        ratio, cpu_ratio = wall["ours"] / wall["bare"], cpu["ours"] / cpu["bare"]
-        good &= ratio >= WANTED
-        print(
-            f"{work:24} bare {wall['bare']:8,.0f}   ours {wall['ours']:8,.0f}   ratio {ratio:.2f}   by CPU {cpu_ratio:.2f}"
-        )
-    return good
-
-
-@contextmanager
-def running_server(uri: str | None) -> Iterator[str]:
-    if uri is not None:
-        yield uri
-        return
-    path = Path(__file__).parents[1] / "live" / "servers" / "rabbitmq.py"
-    spec = importlib.util.spec_from_file_location("bench_rabbitmq_server", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with tempfile.TemporaryDirectory() as folder:
-        server = module.RabbitMq(Path(folder))
-        server.start()
-        try:
-            yield server.uri
-        finally:
-            server.stop()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--uri")
@@ -192,9 +94,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     good = True
-    with running_server(options.uri) as uri:
+    with running_server(options.uri, lambda folder: server_module("rabbitmq").RabbitMq(folder)) as uri:
         for queue_type in options.queue_type or ["quorum", "classic"]:
-            good &= asyncio.run(compare(uri, queue_type, options.messages, options.rounds))
+            runs = {"bare": partial(bare, uri, queue_type), "ours": partial(ours, uri, queue_type)}
+            good &= asyncio.run(compare(f"{queue_type} queue", runs, options.messages, options.rounds))
     return 0 if good else 1
 
 
