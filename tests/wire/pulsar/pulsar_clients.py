@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 
 import pulsar
 import pulsar.asyncio
 
-from factflow_infra_testing.api.pulsar.provider import listening
+from factflow_infra_testing.api.pulsar.provider import attach, listening
 from factflow_infra_testing.broker import SimulatedBroker
 from factflow_infra_testing.simulation.runner import run as run_simulated
+from factflow_infra_testing.wire.pulsar.commands import CODEC
+from factflow_infra_testing.wire.pulsar.frames import write_frame
 from factflow_infra_testing.wire.pulsar.serving import serve
 
 TOPIC = "persistent://public/default/queue.orders"
@@ -98,7 +102,7 @@ class PatientLoop(asyncio.SelectorEventLoop):
 
 def run_loop(body):
     with asyncio.Runner(loop_factory=PatientLoop) as runner:
-        runner.run(body)
+        return runner.run(body)
 
 
 def on_wire(main, **options):
@@ -128,3 +132,108 @@ def on_api(main):
 
 
 TIERS = {"wire": on_wire, "api": on_api}
+
+
+class Gate:
+    """A proxy in front of a broker, whose connections can be dropped. ``url`` is where a client goes."""
+
+    def __init__(self, host, port):
+        self._target = (host, port)
+        self._writers = {}
+        self._tasks = set()
+        self._server = None
+
+    @classmethod
+    async def open(cls, url):
+        host, port = url.removeprefix("pulsar://").split(":")
+        gate = cls(host, int(port))
+        gate._server = await asyncio.start_server(gate._connected, "127.0.0.1", 0)
+        gate.url = f"pulsar://127.0.0.1:{gate._server.sockets[0].getsockname()[1]}"
+        return gate
+
+    async def _connected(self, reader, writer):
+        there, back = await asyncio.open_connection(*self._target)
+        self._writers[writer] = self._writers[back] = None
+        first = asyncio.create_task(self._pass(reader, back, lambda data: data))
+        second = asyncio.create_task(self._pass(there, writer, self._Diverting(self.url)))
+        for task in (first, second):
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    class _Diverting:
+        """Has every lookup answered with the proxy's own address: else clients go past it."""
+
+        def __init__(self, url):
+            self._url = url
+            self._data = b""
+
+        def __call__(self, data):
+            self._data += data
+            out = b""
+            while len(self._data) >= 4 and len(self._data) >= (size := 4 + int.from_bytes(self._data[:4], "big")):
+                frame, self._data = self._data[:size], self._data[size:]
+                command = CODEC.decode("BaseCommand", frame[8 : 8 + int.from_bytes(frame[4:8], "big")])
+                if "lookup_response" in command:
+                    answer = {**command["lookup_response"], "brokerServiceUrl": self._url}
+                    frame = write_frame("lookup_response", answer)
+                out += frame
+            return out
+
+    async def _pass(self, reader, writer, through):
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(through(data))
+                await writer.drain()
+        writer.close()
+
+    def drop(self):
+        writers, self._writers = self._writers, {}
+        for writer in writers:
+            writer.transport.abort()
+
+    async def close(self):
+        self.drop()
+        self._server.close()
+
+
+class ApiGate:
+    """The same for the stand-in: an address of its own, at which its connections have a name of their own."""
+
+    def __init__(self, broker, front_end, number):
+        self._broker = broker
+        self._name = f"client-{number}"
+        attach(front_end, self._name, exposed=True, client=self._name)
+        self.url = f"pulsar://{self._name}:6650"
+
+    def drop(self):
+        self._broker.disconnect(self._name)
+
+    async def close(self):
+        """Nothing is left."""
+
+
+def api_bench(main):
+    """What ``main(bench)`` gives, in virtual time; ``bench.gate`` makes gates."""
+
+    async def body():
+        broker = SimulatedBroker("pulsar")
+        front_end = listening(broker, "broker", exposed=True)
+        numbers = itertools.count()
+
+        async def gate(url):
+            del url
+            return ApiGate(broker, front_end, next(numbers))
+
+        return await main(SimpleNamespace(gate=gate, url="pulsar://broker:6650"))
+
+    return run_simulated(body).result()
+
+
+def wire_bench(main):
+    """What ``main(bench)`` gives, on the served broker."""
+
+    async def body():
+        async with await serve() as server:
+            return await main(SimpleNamespace(url=server.url))
+
+    return run_loop(body())
