@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from factflow_infra_testing import Process, Simulation
 
-PROFILES = ("rabbitmq-classic", "rabbitmq-quorum")
+PROFILES = ("artemis", "rabbitmq-classic", "rabbitmq-quorum")
 MESSAGES = 5
 FEW = ErrorHandling(max_retries=1, retry_delay_seconds=2.0, dead_letter_queue="dead")
 FLAKY_HANDLINGS = 3
