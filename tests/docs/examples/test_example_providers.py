@@ -10,7 +10,7 @@ from factflow_infra.protocols import QueueMessage
 
 
 async def main() -> None:
-    queue = create_queue_provider("amqp://localhost/")  # or FACTFLOW_QUEUE_URI in the environment
+    queue = create_queue_provider("stomp://localhost")  # or amqp://host/vhost, or FACTFLOW_QUEUE_URI
     storage = create_storage_provider("file:///var/lib/invoices")  # or minio://bucket, s3://bucket/prefix
 
     async def handle(message: QueueMessage) -> None:  # returning acks; raising retries, then dead-letters
