@@ -130,7 +130,9 @@ class QueueSettings(BaseSettings):
     def scheme(self) -> str:
         """The URI's scheme. Raises ``SettingsError`` without a URI."""
         if not self.uri:
-            raise SettingsError("no queue URI: set FACTFLOW_QUEUE_URI, or pass uri=, such as stomp://localhost or amqp://localhost")
+            raise SettingsError(
+                "no queue URI: set FACTFLOW_QUEUE_URI, or pass uri=, such as stomp://localhost or amqp://localhost"
+            )
         return self.endpoints[0].scheme
 
     def changed(self, **overrides: Any) -> QueueSettings:
