@@ -214,6 +214,8 @@ class CrashModel(Generic[N]):
         self._contents: dict[N, Content] = {}
         self._slots: dict[N, dict[str, _Slot[N]]] = {}
         self._couplings: list[_Coupling[N]] = []
+        self.changes = 0
+        """Grows with each operation that may change what survives."""
 
     def __bool__(self) -> bool:
         """Whether a power loss could leave anything but what stands."""
@@ -242,6 +244,7 @@ class CrashModel(Generic[N]):
 
     def sync(self, node: N) -> None:
         """An ``fsync`` of ``node`` succeeded: of a file its content, of a folder its names are durable."""
+        self.changes += 1
         content = self._contents.get(node)
         if content is not None and not content.sync():
             del self._contents[node]
@@ -251,6 +254,7 @@ class CrashModel(Generic[N]):
 
     def fail_sync(self, node: N) -> None:
         """An ``fsync`` of ``node`` failed. A folder's names are kept in the journal, and are synced the next time."""
+        self.changes += 1
         content = self._contents.get(node)
         if content is not None:
             content.fail_sync()
@@ -269,12 +273,14 @@ class CrashModel(Generic[N]):
         self._couplings.clear()
 
     def _content(self, file: N, before: bytes) -> Content:
+        self.changes += 1
         content = self._contents.get(file)
         if content is None:
             content = self._contents[file] = Content(before, self._sector)
         return content
 
     def _slot(self, folder: N, name: str, before: N | None) -> _Slot[N]:
+        self.changes += 1
         names = self._slots.setdefault(folder, {})
         slot = names.get(name)
         if slot is None:
