@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from factflow_infra_testing.search.kinds import Budget
 
@@ -88,11 +88,12 @@ def text_seed(text: str) -> int:
 class _Stream:
     """The decisions of one kind on one target: how many were asked, and when the next deviation is due."""
 
-    __slots__ = ("count", "due", "state")
+    __slots__ = ("count", "due", "rarity", "state")
 
     def __init__(self, state: int) -> None:
         self.count = 0
         self.due = 0
+        self.rarity = 1
         self.state = state
 
     def draw(self) -> int:
@@ -102,20 +103,28 @@ class _Stream:
     def schedule(self, log_miss: float) -> None:
         # A geometric gap: one draw a deviation instead of one a decision.
         gap = 1 if log_miss == 0.0 else 1 + int(log(((self.draw() >> 11) + 1) * _UNIT) / log_miss)
-        self.due = self.count + gap
+        self.due = self.count + gap * self.rarity
 
 
 class SwarmDecisions:
     """Random deviations at a rate per kind; a kind without a rate is off and costs one dict lookup.
 
     Each ``(kind, target)`` has its own random stream, so what is asked elsewhere changes nothing here, but for kinds that
-    share a budget (``budgets``, by kind): those stop when it is used up.
+    share a budget (``budgets``, by kind): those stop when it is used up. Each strike of a ``tiring`` kind makes the next on
+    that target half as likely, so that a run gets past the point where it is struck.
     """
 
-    __slots__ = ("_all", "_budgets", "_deviations", "_kinds", "_left", "_log_miss", "_seed")
+    __slots__ = ("_all", "_budgets", "_deviations", "_kinds", "_left", "_log_miss", "_seed", "_tiring")
 
-    def __init__(self, seed: int, rates: Mapping[str, float], budgets: Mapping[str, Budget] | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        rates: Mapping[str, float],
+        budgets: Mapping[str, Budget] | None = None,
+        tiring: Collection[str] = (),
+    ) -> None:
         self._seed = seed
+        self._tiring = tiring
         self._budgets = budgets or {}
         self._left = {budget.name: budget.most for budget in self._budgets.values()}
         self._deviations: list[Fault] = []
@@ -140,6 +149,8 @@ class SwarmDecisions:
         stream.count += 1
         if stream.count != stream.due:
             return 0
+        if kind in self._tiring:
+            stream.rarity *= 2
         stream.schedule(self._log_miss[kind])
         if n < 2:
             return 0

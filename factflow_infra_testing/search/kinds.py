@@ -26,6 +26,8 @@ class FaultKind:
     of its decisions that deviate where the kind is on; a swarm varies it. ``meaning`` is one line for a person. ``budget``
     bounds how often it strikes in one run of a swarm. ``part`` names what it strikes, where not every scenario has that
     (``s3``, ``filesystem``): in a search without S3 its kinds would only take the place of others.
+    ``tires``: each strike makes the next on that target half as likely, for what would else end a run over and over again at
+    the same point.
     """
 
     kind: str
@@ -34,6 +36,7 @@ class FaultKind:
     rate: float
     budget: Budget | None = None
     part: str = ""
+    tires: bool = False
 
     def __post_init__(self) -> None:
         if not self.kind or self.kind != self.kind.strip().lower():

@@ -52,7 +52,8 @@ def swarm_decisions(seed: int, kinds: Sequence[FaultKind], idle: Sequence[FaultK
     if idle and mix(_IDLE_SALT, seed) % _IDLE_SHARE == 0:
         rates |= swarm_rates(mix(_IDLE_SALT, seed), idle)
     budgets = {kind.kind: kind.budget for kind in (*kinds, *idle) if kind.budget is not None}
-    return SwarmDecisions(seed, rates, budgets)
+    tiring = frozenset(kind.kind for kind in (*kinds, *idle) if kind.tires)
+    return SwarmDecisions(seed, rates, budgets, tiring)
 
 
 def split(kinds: Sequence[FaultKind], parts: Collection[str]) -> tuple[tuple[FaultKind, ...], tuple[FaultKind, ...]]:

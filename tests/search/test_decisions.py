@@ -174,3 +174,19 @@ def test_mix_is_pinned():
     assert (mix(0), mix(1), mix(1, 2)) == (16294208416658607535, 10451216379200822465, 13608149317741381227)
     assert mix(1, 2) != mix(2, 1)
     assert text_seed("ack-lost") == 4183713454
+
+
+def test_a_kind_that_tires_strikes_a_target_ever_more_rarely_and_the_next_target_as_before():
+    def strikes(tiring):
+        decisions = SwarmDecisions(5, {"kill": 0.2}, tiring=tiring)
+        for target in ("start", "handle"):
+            for _ in range(2000):
+                decisions.pick(3, "kill", target)
+        return [
+            [fault.nth for fault in decisions.deviations if fault.target == target] for target in ("start", "handle")
+        ]
+
+    tired, tireless = strikes({"kill"}), strikes(())
+    assert [one[0] for one in tired] == [one[0] for one in tireless]  # the first comes as it would
+    assert all(len(one) > 300 for one in tireless)
+    assert all(5 <= len(one) <= 12 for one in tired)
