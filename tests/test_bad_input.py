@@ -25,7 +25,6 @@ from factflow_infra.errors import (
     InvalidSubscriptionError,
     ObjectNotFoundError,
     PreconditionFailedError,
-    ProviderUnavailableError,
     QueueStoppedError,
     SettingsError,
     StorageClosedError,
@@ -445,13 +444,19 @@ for _uri, _error, _says in (
     ("stomp://host/vhost", SettingsError, ("no path", "'vhost'")),
     ("stomp://u%0Aser@host", SettingsError, ("username", "line break")),
     ("stomp://user:pass%00word@host", SettingsError, ("password", "NUL")),
-    ("pulsar://host", ProviderUnavailableError, ("'pulsar'", "PulsarQueueProvider", "amqp://")),
+    ("pulsar://host/tenant", SettingsError, ("tenant/namespace", "'tenant'")),
+    ("pulsar://host/a/b/c", SettingsError, ("tenant/namespace", "'a/b/c'")),
+    ("pulsar://host/a/b,other/a/c", SettingsError, ("one for all", "'a/b'", "'a/c'")),
+    ("pulsar://host/ten%20ant/b", SettingsError, ("tenant", "'ten ant'")),
+    ("pulsar://user:token@host", SettingsError, ("no user names", "pulsar://:<token>@host")),
+    ("pulsar+ssl://host/?tls_ca_file=/absent", SettingsError, ("'/absent'", "cannot be used")),
 ):
     row(f"queue {_uri!r}", _error, *_says)(lambda _, uri=_uri: create_queue_provider(uri))
 for _values, _says in (
     ({"prefetch": 0}, ("prefetch", "got 0")),
     ({"prefetch": "x"}, ("prefetch", "got 'x'")),
     ({"queue_type": "mirrored"}, ("queue_type", "'quorum'", "'classic'", "got 'mirrored'")),
+    ({"subscription_type": "exclusive"}, ("subscription_type", "'shared'", "'key_shared'", "got 'exclusive'")),
     ({"heartbeat": -1}, ("heartbeat", "got -1")),
     ({"connect_timeout": math.inf}, ("connect_timeout", "got inf")),
     ({"reconnect_base": 60.0, "reconnect_cap": 1.0}, ("reconnect_base must be at most reconnect_cap",)),

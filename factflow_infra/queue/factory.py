@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from factflow_infra.errors import ProviderUnavailableError, SettingsError
@@ -22,8 +23,8 @@ class QueueProviderFactory:
         self._builders: dict[str, QueueProviderBuilder] = {
             "amqp": _rabbitmq,
             "amqps": _rabbitmq,
-            "pulsar": _unavailable("PulsarQueueProvider"),
-            "pulsar+ssl": _unavailable("PulsarQueueProvider"),
+            "pulsar": _pulsar,
+            "pulsar+ssl": _pulsar,
             "stomp": _artemis,
             "stomp+ssl": _artemis,
         }
@@ -43,7 +44,7 @@ class QueueProviderFactory:
         """A provider, not yet connected.
 
         ``settings``: ready ones, a URI, or ``None`` for those of the environment. ``overrides``: single settings by name.
-        Raises ``SettingsError``; ``ProviderUnavailableError`` for a scheme that is known but not served yet.
+        Raises ``SettingsError``; ``ProviderUnavailableError`` for a scheme whose client library is not installed.
         """
         if settings is None:
             ready = QueueSettings(**overrides)
@@ -79,10 +80,10 @@ def _artemis(settings: QueueSettings) -> QueueProtocol:
     return ArtemisQueueProvider(settings)
 
 
-def _unavailable(provider: str) -> QueueProviderBuilder:
-    def build(settings: QueueSettings) -> QueueProtocol:
-        raise ProviderUnavailableError(
-            f"{settings.scheme!r} needs {provider}, which this version does not have yet; stomp://, stomp+ssl://, amqp:// and amqps:// work"
-        )
+def _pulsar(settings: QueueSettings) -> QueueProtocol:
+    # Its wheel is of compiled code, and there is not one for every platform.
+    if find_spec("_pulsar") is None:
+        raise ProviderUnavailableError(f"{settings.scheme!r} needs pulsar-client, which is not installed here")
+    from factflow_infra.queue.pulsar import PulsarQueueProvider
 
-    return build
+    return PulsarQueueProvider(settings)

@@ -168,6 +168,12 @@ class PulsarNamingStrategy:
         quoted = quote_from_bytes(destination.name.encode(), safe=self._SAFE)
         return f"{self._prefix}{destination.kind.value}.{self._PARTITION.sub('%2D', quoted)}"
 
+    def retry_topic(self, destination: Destination, subscription: str) -> str:
+        """The topic of what one subscription of ``destination`` gets again; no destination has its name."""
+        names = (destination.name, subscription)
+        topic, name = (quote_from_bytes(part.encode(), safe=self._SAFE) for part in names)
+        return f"{self._prefix}retry.{topic}@{self._PARTITION.sub('%2D', name)}"
+
     def decode(self, name: str, kind: DestinationKind = DestinationKind.QUEUE) -> Destination:
         del kind
         kind_text, dot, quoted = name.removeprefix(self._prefix).partition(".")

@@ -51,6 +51,7 @@ class QueueSettings(BaseSettings):
     ``uri``: ``amqp://``, ``amqps://``, ``stomp://``, ``stomp+ssl://``, ``pulsar://`` or ``pulsar+ssl://``; several, as a list
     or with commas, are tried in turn. Credentials in it become ``username`` and ``password``; other settings may stand in
     its query, as in ``amqp://host/vhost?prefetch=50``. ``queue_type``: of the queues that RabbitMQ is asked to declare.
+    ``subscription_type``: of all consumers on Pulsar; ``key_shared`` keeps the order of each key across processes.
     ``heartbeat``: 0 turns it off. The other names are those of ``EngineOptions``.
     """
 
@@ -66,6 +67,7 @@ class QueueSettings(BaseSettings):
     tls_key_file: str | None = None
     tls_verify: bool = True
     queue_type: Literal["quorum", "classic"] = "quorum"
+    subscription_type: Literal["shared", "key_shared"] = "shared"
     prefetch: int = Field(default=100, ge=1, le=MAX_PREFETCH)
     reconnect_base: float = Field(default=0.5, gt=0, allow_inf_nan=False)
     reconnect_cap: float = Field(default=30.0, gt=0, allow_inf_nan=False)

@@ -31,7 +31,7 @@ class Destination:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Address:
     """Where messages are sent to or taken from.
 

@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from factflow_infra.errors import ProviderUnavailableError
 from factflow_infra.queue.factory import QueueProviderFactory
 from factflow_infra.queue.settings import DEFAULT_PORTS, Endpoint, QueueSettings
 from factflow_infra.storage.factory import StorageProviderFactory
@@ -143,10 +142,7 @@ def queue_schemes() -> str:
     lines = [_row("scheme", "port where none is given", "TLS", "served by"), "|---|---|---|---|"]
     for scheme in factory.schemes:
         tls = "yes" if Endpoint(scheme, "host", 1, "").tls else "no"
-        try:
-            served = f"`{type(factory.create(f'{scheme}://host')).__name__}`"
-        except ProviderUnavailableError:
-            served = "nothing yet: `ProviderUnavailableError`"
+        served = f"`{type(factory.create(f'{scheme}://host')).__name__}`"
         lines.append(_row(f"`{scheme}://`", DEFAULT_PORTS[scheme], tls, served))
     return "\n".join(lines)
 

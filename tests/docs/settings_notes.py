@@ -6,14 +6,18 @@ QUEUE = {
     "uri": ("", "the broker, or several to be tried in turn, with commas; see the forms above"),
     "username": (
         "",
-        "here or in the URI; where it is not set, RabbitMQ is asked with `guest`, Artemis without a login",
+        "here or in the URI; where it is not set, RabbitMQ is asked with `guest`, Artemis without a login; Pulsar has none",
     ),
-    "password": ("", "as `username`; never shown in errors, logs or reprs"),
+    "password": ("", "as `username`; on Pulsar a token; never shown in errors, logs or reprs"),
     "tls_ca_file": ("path", "certificates to trust instead of the system's"),
     "tls_cert_file": ("path", "the client's own certificate; goes with `tls_key_file`"),
     "tls_key_file": ("path", "its key"),
     "tls_verify": ("", "`false` accepts any certificate"),
     "queue_type": ("", "which type of queue is declared on RabbitMQ"),
+    "subscription_type": (
+        "",
+        "how consumers share a queue on Pulsar, the same for all of them; `key_shared` keeps the order of each key across processes",
+    ),
     "prefetch": (
         "messages",
         "held at most by a subscription that does not say otherwise; never fewer than its `concurrency`",

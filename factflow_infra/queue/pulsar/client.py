@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -134,6 +135,7 @@ def library() -> Any:
 def open_client(options: PulsarOptions) -> Client:
     """A client for ``options``; connects to nothing yet. Raises ``pulsar``'s own errors and ``ValueError`` for bad options."""
     pulsar, asyncio_api = library(), cast("Any", import_module("pulsar.asyncio"))
+    _contain(asyncio_api)
     authentication = None
     if options.token is not None:
         authentication = pulsar.AuthenticationToken(options.token)
@@ -153,6 +155,27 @@ def open_client(options: PulsarOptions) -> Client:
         logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull),
     )
     return cast("Client", client)
+
+
+def _contain(asyncio_api: Any) -> None:
+    """Let a callback that finds its event loop closed end there.
+
+    It runs in a thread of the client, where an error ends the process (PUL-14); and nobody waits for it any more.
+    """
+    for name in ("_set_future", "_set_future_v2"):
+        original = getattr(asyncio_api, name, None)
+        if original is None or hasattr(original, "__wrapped__"):
+            continue
+
+        @wraps(original)
+        def contained(future: Any, *values: Any, _original: Any = original, **named: Any) -> None:
+            try:
+                _original(future, *values, **named)
+            except RuntimeError:
+                if not future.get_loop().is_closed():
+                    raise
+
+        setattr(asyncio_api, name, contained)
 
 
 def is_connected(handle: Any) -> bool:

@@ -27,7 +27,7 @@ from factflow_infra.errors import (
 )
 from factflow_infra.queue.rabbitmq import wire
 from factflow_infra.queue.rabbitmq.failures import cancellations, cause_text, is_foreign
-from factflow_infra.queue.rabbitmq.shared import Shared
+from factflow_infra.queue.shared import Shared
 
 if TYPE_CHECKING:
     from aiormq import Channel

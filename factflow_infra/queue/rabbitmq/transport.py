@@ -16,8 +16,8 @@ from factflow_infra.queue.rabbitmq.declaring import Declarer
 from factflow_infra.queue.rabbitmq.delays import delay_step
 from factflow_infra.queue.rabbitmq.publishing import ExchangeGoneError, NackedError, Publisher
 from factflow_infra.queue.rabbitmq.session import RabbitMqOptions, Session, open_session
-from factflow_infra.queue.rabbitmq.shared import Shared
 from factflow_infra.queue.rabbitmq.topology import Route, Topology
+from factflow_infra.queue.shared import Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable

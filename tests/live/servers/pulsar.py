@@ -190,6 +190,11 @@ class Pulsar:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.read()
 
+    def ensure_namespace(self, name: str) -> None:
+        """``tenant/namespace``, of a tenant that exists."""
+        with contextlib.suppress(urllib.error.HTTPError):  # it exists
+            self.admin("PUT", f"namespaces/{name}")
+
     def _configured(self, text: str) -> str:
         own = {**CONFIGURATION, "brokerServicePort": str(self.port), "webServicePort": str(self.web_port)}
         own |= self.settings

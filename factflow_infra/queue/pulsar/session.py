@@ -1,0 +1,261 @@
+"""One client, from its first answer to its loss: opening it, noticing that it is lost, closing it in bounded time.
+
+The client reconnects its producers and consumers by itself, mostly within a second (a topic that moves to another broker is
+such a loss). A session is given up only when one of them stays without connection for ``PATIENCE_SECONDS``, or the broker answers
+nothing for ``heartbeat`` seconds: a frozen one leaves every connection up (PUL-12), so it is asked for something now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from factflow_infra.errors import QueueConnectionError, SettingsError
+from factflow_infra.queue.pulsar import client as clients
+from factflow_infra.queue.pulsar.failures import request_error, result_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import TypeVar
+
+    from factflow_infra.queue.pulsar.client import Client, PulsarOptions
+
+    T = TypeVar("T")
+
+CLOSE_TIMEOUT_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 0.5
+PATIENCE_SECONDS: Final = 3.0
+_EXIT_SECONDS: Final = 0.1
+_PING_TOPIC: Final = "factflow-ping"
+
+
+class Session:
+    """A live client. Made by ``open_session``; every producer, consumer and reader belongs to one."""
+
+    def __init__(self, client: Client, options: PulsarOptions) -> None:
+        self.client = client
+        self.options = options
+        self._ended = False
+        self._on_lost: Callable[[Exception | None], None] | None = None
+        self._handles: dict[Any, float | None] = {}
+        self._waiting: dict[asyncio.Future[Any], None] = {}
+        self._background: dict[asyncio.Task[Any], None] = {}
+        self._watching: asyncio.Task[None] | None = None
+        _alive.add(self)
+
+    @property
+    def lost(self) -> bool:
+        return self._ended
+
+    @property
+    def endpoint(self) -> str:
+        return self.options.service_url
+
+    # What belongs to it
+
+    def add(self, handle: Any) -> None:
+        """Watch the connection of a producer, consumer or reader."""
+        self._handles[handle] = None
+
+    def forget(self, handle: Any) -> None:
+        self._handles.pop(handle, None)
+
+    def start(self, job: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run ``job`` in the background. ``close`` waits for it."""
+        task = asyncio.get_running_loop().create_task(job, name=name)
+        self._background[task] = None
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._background.pop(task, None)
+        if not task.cancelled():
+            task.exception()
+
+    async def request(self, call: Callable[[], Awaitable[T]], what: str) -> T:
+        """The result of ``call()``, a request about ``what``; its failures as our errors, and in time."""
+        if self._ended:
+            raise QueueConnectionError(f"{what}: not connected to Pulsar at {self.endpoint}")
+        task = asyncio.ensure_future(call())
+        task.add_done_callback(_retrieve)
+        self._waiting[task] = None
+        try:
+            await asyncio.wait([task], timeout=self.options.request_timeout)
+        except asyncio.CancelledError:
+            # What it makes must not stay: it is closed when the answer comes.
+            task.add_done_callback(self._unwanted)
+            raise
+        finally:
+            self._waiting.pop(task, None)
+        if not task.done():
+            task.add_done_callback(self._unwanted)
+            raise QueueConnectionError(f"{what}: Pulsar did not answer in {self.options.request_timeout} s")
+        if task.cancelled():
+            raise QueueConnectionError(f"{what}: lost the connection to Pulsar at {self.endpoint}")
+        if (error := task.exception()) is not None:
+            if result_of(error) is None:
+                raise error
+            raise request_error(error, what) from error
+        return task.result()
+
+    def _unwanted(self, task: asyncio.Future[Any]) -> None:
+        if not self._ended and not task.cancelled() and task.exception() is None and hasattr(task.result(), "close"):
+            self.start(quietly(task.result().close()), "factflow-pulsar-close-unwanted")
+
+    # Its loss
+
+    def watch(self, on_lost: Callable[[Exception | None], None]) -> None:
+        """Have ``on_lost`` called once when the session ends other than by ``close``."""
+        self._on_lost = on_lost
+        self._watching = asyncio.get_running_loop().create_task(self._watch(), name="factflow-pulsar-watch")
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        heartbeat = self.options.heartbeat
+        pinged = loop.time()
+        ping: asyncio.Future[Any] | None = None
+        try:
+            while not self._ended:
+                await asyncio.sleep(LOOK_SECONDS)
+                now = loop.time()
+                if self._is_cut_off(now):
+                    self.lose("no connection to the broker")
+                elif not heartbeat:
+                    continue
+                elif ping is not None and ping.done():
+                    if (error := ping.exception()) is not None:
+                        self.lose(f"the broker does not answer: {error}")
+                    ping = None
+                elif ping is not None and now - pinged > heartbeat:
+                    self.lose(f"the broker has not answered for {heartbeat} s")
+                elif ping is None and now - pinged >= heartbeat / 2:
+                    ping, pinged = asyncio.ensure_future(self.ping()), now
+                    ping.add_done_callback(_retrieve)
+        except asyncio.CancelledError:
+            # Whoever ends the event loop without ``close`` cancels its tasks first. The client must not outlive the loop.
+            if not self._ended:
+                self._end()
+                await self._leave()
+            raise
+
+    def _is_cut_off(self, now: float) -> bool:
+        for handle, since in self._handles.items():
+            if clients.is_connected(handle):
+                self._handles[handle] = None
+            elif since is None:
+                self._handles[handle] = now
+            elif now - since >= PATIENCE_SECONDS:
+                return True
+        return False
+
+    async def ping(self) -> None:
+        """Have the broker answer."""
+        options = self.options
+        await self.client.get_topic_partitions(f"persistent://{options.tenant}/{options.namespace}/{_PING_TOPIC}")
+
+    def lose(self, reason: str) -> None:
+        """End it as a lost connection: nothing of it answers any more."""
+        if self._ended:
+            return
+        on_lost, self._on_lost = self._on_lost, None
+        self._end()
+        leaving = asyncio.ensure_future(self._leave())
+        _leaving[leaving] = None
+        leaving.add_done_callback(_leaving.pop)
+        if on_lost is not None:
+            on_lost(QueueConnectionError(f"lost the connection to Pulsar at {self.endpoint}: {reason}"))
+
+    # Its end
+
+    async def close(self, *farewell: Callable[[], Awaitable[None]]) -> None:
+        """Close in bounded time, ``farewell`` first; never raises."""
+        if self._ended:
+            return
+        self._on_lost = None
+        jobs = [asyncio.ensure_future(quietly(job())) for job in farewell]
+        if jobs:
+            await asyncio.wait(jobs, timeout=CLOSE_TIMEOUT_SECONDS)
+        self._end()
+        await self._leave()
+        for job in jobs:
+            job.cancel()
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._watching is not None and self._watching is not asyncio.current_task():
+            self._watching.cancel()
+        for task in self._waiting:
+            task.cancel()
+        self._handles.clear()
+
+    async def _leave(self) -> None:
+        """Close the client, in time, and end its threads whatever the broker says."""
+        closing = asyncio.ensure_future(quietly(self.client.close()))
+        try:
+            await asyncio.wait([closing, *self._background], timeout=CLOSE_TIMEOUT_SECONDS)
+        finally:
+            _alive.discard(self)
+            shut_down(self.client)
+            if not closing.done():
+                closing.cancel()
+            # Receives under way are answered by now, and those that wait for one of them end.
+            if self._background:
+                await asyncio.wait([*self._background], timeout=CLOSE_TIMEOUT_SECONDS)
+            for task in self._background:
+                task.cancel()
+
+
+async def open_session(options: PulsarOptions) -> Session:
+    """Open a client, and return once the broker has answered.
+
+    Raises ``QueueConnectionError``, ``QueueAuthenticationError``, and ``SettingsError`` for what the client refuses.
+    """
+    try:
+        client = clients.open_client(options)
+    except (ValueError, RuntimeError) as error:
+        raise SettingsError(f"the Pulsar client cannot be made: {error}") from error
+    session = Session(client, options)
+    try:
+        await session.request(session.ping, f"Pulsar at {options.service_url}")
+    except BaseException:
+        await session.close()
+        raise
+    return session
+
+
+async def quietly(call: Awaitable[Any]) -> None:
+    """Await ``call``; what the client says about the end of what is ended anyway is of no use."""
+    with contextlib.suppress(Exception):
+        await call
+
+
+def shut_down(client: Client) -> None:
+    """End the client's threads. It does not wait for the broker (PUL-15)."""
+    with contextlib.suppress(Exception):
+        client.shutdown()
+
+
+def _retrieve(task: asyncio.Future[Any]) -> None:
+    """Have its error counted as seen, though nobody may be waiting for it any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+_alive: weakref.WeakSet[Session] = weakref.WeakSet()
+_leaving: dict[asyncio.Future[Any], None] = {}
+_pid = os.getpid()
+
+
+@atexit.register
+def _leave_at_exit() -> None:
+    # A thread of the client that calls back while the interpreter ends would abort the process.
+    sessions = list(_alive)
+    if sessions and os.getpid() == _pid:
+        for session in sessions:
+            shut_down(session.client)
+        time.sleep(_EXIT_SECONDS)

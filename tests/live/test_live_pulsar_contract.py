@@ -1,0 +1,102 @@
+"""The queue contract on a real Pulsar, with Shared and with Key_Shared subscriptions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pulsar
+import pulsar.asyncio
+import pytest
+
+from factflow_infra import create_queue_provider
+from factflow_infra.queue.naming import PulsarNamingStrategy
+from factflow_infra_testing.contracts import (
+    LIVE_PACE,
+    PlainQueueBackend,
+    QueueCapability,
+    QueueContract,
+    exercise_queue,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from factflow_infra.protocols import QueueProtocol
+    from factflow_infra_testing.contracts import QueueEnvironment
+
+pytestmark = pytest.mark.live
+
+CAPABILITIES = frozenset(
+    {
+        QueueCapability.SEVER,
+        QueueCapability.KILL,
+        QueueCapability.INJECT,
+        QueueCapability.TOPICS,
+        QueueCapability.DURABLE_SUBSCRIPTIONS,
+        QueueCapability.DELAY,
+        QueueCapability.BATCH,
+        QueueCapability.ORDERING_KEY,
+        QueueCapability.LARGE_MESSAGES,
+    }
+)
+"""Without ``DELIVERY_COUNT``: the broker counts no delivery that a lost consumer had (PUL-10)."""
+
+
+class PulsarBackend(PlainQueueBackend):
+    """Providers on one running server. Each kind of subscription has a namespace of its own: they share ``/queue/dlq``."""
+
+    def __init__(self, server: Any, subscription_type: str) -> None:
+        self._server = server
+        self._namespace = subscription_type.replace("_", "-")
+        self._subscription_type = subscription_type
+
+    async def provider(self) -> QueueProtocol:
+        return create_queue_provider(
+            f"{self._server.uri}/public/{self._namespace}",
+            subscription_type=self._subscription_type,
+            reconnect_base=0.05,
+            reconnect_cap=0.5,
+        )
+
+    async def sever(self, provider: QueueProtocol) -> None:
+        if (live := transport_of(provider)._live) is not None:
+            live.session.lose("cut off by the test")
+
+    async def kill(self, provider: QueueProtocol) -> None:
+        async def never(*_: Any) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        transport_of(provider).connect = never
+        await self.sever(provider)
+
+    async def inject(self, destination: str) -> None:
+        naming = PulsarNamingStrategy(namespace=self._namespace)
+        client = pulsar.asyncio.Client(self._server.uri, logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull))
+        producer = await client.create_producer(naming.encode(naming.destination(destination)), batching_enabled=False)
+        await producer.send(b"foreign", {"factflow-wire-timestamp": "no moment", "factflow-wire-id": uuid4().hex})
+        await client.close()
+
+
+def transport_of(provider: Any) -> Any:
+    return provider._transport
+
+
+class PulsarHarness:
+    capabilities = CAPABILITIES
+
+    def __init__(self, server: Any, subscription_type: str) -> None:
+        self._backend = PulsarBackend(server, subscription_type)
+
+    def run(self, check: Callable[[QueueEnvironment], Coroutine[Any, Any, None]]) -> None:
+        asyncio.run(exercise_queue(check, self._backend, capabilities=self.capabilities, pace=LIVE_PACE))
+
+
+@pytest.mark.parametrize("subscription_type", ["shared", "key_shared"])
+class TestPulsar(QueueContract):
+    @pytest.fixture
+    def harness(self, pulsar_server: Any, subscription_type: str) -> PulsarHarness:
+        pulsar_server.ensure_namespace(f"public/{subscription_type.replace('_', '-')}")
+        return PulsarHarness(pulsar_server, subscription_type)
