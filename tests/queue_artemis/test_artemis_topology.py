@@ -29,10 +29,10 @@ def test_a_retry_to_a_durable_subscription_is_sent_without_a_type_to_its_own_que
     assert route_of(address) == Route("/topic/news::factflow.mail%20er%2F%C3%BC/topic/news", None)
 
 
-def test_an_unnamed_subscription_takes_from_a_queue_of_its_own_too() -> None:
+def test_an_unnamed_subscription_takes_from_an_address_of_its_own_too() -> None:
     address = Address(READ("/topic/news"), "unnamed-1", durable=False)
     topic, own = sources_of(address)
-    assert (topic, own) == (Source("/topic/news", "MULTICAST"), Source("factflow.own.unnamed-1", "ANYCAST"))
+    assert (topic, own) == (Source("/topic/news", "MULTICAST"), Source("factflow.own.unnamed-1", "MULTICAST"))
     assert route_of(address) == Route(own.destination, own.routing_type)
 
 

@@ -7,7 +7,8 @@
   goes to that queue alone by its fully qualified name, without a type: with the topic's, it would reach every subscription
   right after a publish to the topic (ART-13).
 - An unnamed one is a temporary queue of the broker's, which goes with its connection and whose name nobody learns. Its
-  retries wait in a queue of its own, ``factflow.own.<id>``, that it takes from as well.
+  retries go to an address of its own, ``factflow.own.<id>``, that it subscribes to in the same way: so nothing is left on the
+  broker by a process that was killed.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def route_of(address: Address) -> Route:
         return Route(destination, MULTICAST)
     if address.durable:
         return Route(f"{destination}::{CLIENT_ID}.{_durable_name(destination, subscription)}", None)
-    return Route(_own_queue(subscription), ANYCAST)
+    return Route(_own_address(subscription), MULTICAST)
 
 
 def sources_of(address: Address) -> tuple[Source, ...]:
@@ -66,7 +67,7 @@ def sources_of(address: Address) -> tuple[Source, ...]:
     assert subscription is not None, "a topic is consumed from through a subscription"
     if address.durable:
         return (Source(destination, MULTICAST, _durable_name(destination, subscription)),)
-    return Source(destination, MULTICAST), Source(_own_queue(subscription), ANYCAST)
+    return Source(destination, MULTICAST), Source(_own_address(subscription), MULTICAST)
 
 
 def _durable_name(topic: str, subscription: str) -> str:
@@ -74,6 +75,6 @@ def _durable_name(topic: str, subscription: str) -> str:
     return quote(subscription, safe="") + topic
 
 
-def _own_queue(subscription: str) -> str:
+def _own_address(subscription: str) -> str:
     # Without the slash that every destination of a service begins with: nobody else's.
     return f"{CLIENT_ID}.own.{quote(subscription, safe='')}"
