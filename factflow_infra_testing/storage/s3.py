@@ -104,7 +104,7 @@ class SimulatedS3:
         from factflow_infra.storage.minio import MinioStorageProvider, S3Options
 
         if profile is not None:
-            bucket = self._bucket_of(profile)
+            bucket = self.bucket_of(profile)
         return MinioStorageProvider(
             self.bucket if bucket is None else bucket,
             prefix,
@@ -112,12 +112,15 @@ class SimulatedS3:
             client=self._client(exposed=exposed),
         )
 
-    def stranger(self, *, access_key: str = _ACCESS_KEY, secret_key: str = "wrong") -> MinioStorageProvider:  # noqa: S107 - it is wrong on purpose
-        """A provider with other credentials than the server knows, on its bucket."""
+    def stranger(self, *, access_key: str = _ACCESS_KEY, secret_key: str = _SECRET_KEY) -> MinioStorageProvider:
+        """A provider on its bucket with other credentials than the server knows."""
         from factflow_infra.storage.minio import MinioStorageProvider
 
-        client = self._open_client(self._stack, access_key=access_key, secret_key=secret_key)
-        return MinioStorageProvider(self.bucket, client=client)
+        return MinioStorageProvider(self.bucket, client=self.client_with(access_key=access_key, secret_key=secret_key))
+
+    def client_with(self, *, access_key: str = _ACCESS_KEY, secret_key: str = _SECRET_KEY) -> S3Client:
+        """Another client, closed with this server; its clock must be right, and it meets the faults."""
+        return self._open_client(self._stack, exposed=True, access_key=access_key, secret_key=secret_key)
 
     def expose(self, decisions: Decisions, note: Note | None = None) -> None:
         """From now on, until ``reset``, the exposed clients meet the faults that ``decisions`` choose.
@@ -158,7 +161,8 @@ class SimulatedS3:
     def _profile(self, bucket: str) -> S3Profile:
         return self._profiles.get(bucket, AWS)
 
-    def _bucket_of(self, profile: str) -> str:
+    def bucket_of(self, profile: str) -> str:
+        """The bucket of a profile, made where it is missing."""
         row = s3_profile(profile)
         if row is AWS:
             return self.bucket

@@ -60,10 +60,94 @@ AWS: Final = S3Profile(
     long_key="KeyTooLongError",
     etag_of_complete=True,
     capital_metadata=False,
-    facts=MappingProxyType({}),
+    facts=MappingProxyType(
+        {
+            "put_absent": "S3-1",
+            "put_match": "S3-1",
+            "complete_absent": "S3-1",
+            "complete_match": "S3-1",
+            "delete_match": "S3-1",
+            "copy_match": "S3-1",
+            "missing_match": "S3-2",
+            "conflicts": "S3-2",
+            "checks_md5": "S3-3",
+            "checks_checksums": "S3-3",
+            "long_key": "S3-4",
+            "etag_of_complete": "S3-4",
+            "capital_metadata": "S3-4",
+        }
+    ),
 )
 
-S3_PROFILES: Final[Mapping[str, S3Profile]] = MappingProxyType({AWS.name: AWS})
+MINIO: Final = S3Profile(
+    name="minio",
+    put_absent=QUOTED,
+    put_match=QUOTED,
+    complete_absent=QUOTED,
+    complete_match=QUOTED,
+    delete_match=IGNORED,
+    copy_match=QUOTED,
+    missing_match=0,
+    conflicts=False,
+    checks_md5=True,
+    checks_checksums=True,
+    long_key="KeyTooLongError",
+    etag_of_complete=True,
+    capital_metadata=True,
+    facts=MappingProxyType(
+        {
+            "put_absent": "S3-10",
+            "put_match": "S3-10",
+            "complete_absent": "S3-10",
+            "complete_match": "S3-10",
+            "delete_match": "S3-11",
+            "copy_match": "S3-10",
+            "missing_match": "S3-12",
+            "conflicts": "S3-11",
+            "checks_md5": "S3-13",
+            "checks_checksums": "S3-13",
+            "long_key": "S3-13",
+            "etag_of_complete": "S3-13",
+            "capital_metadata": "S3-14",
+        }
+    ),
+)
+
+RADOSGW: Final = S3Profile(
+    name="radosgw",
+    put_absent=QUOTED,
+    put_match=BARE,
+    complete_absent=IGNORED,
+    complete_match=IGNORED,
+    delete_match=IGNORED,
+    copy_match=IGNORED,
+    missing_match=412,
+    conflicts=False,
+    checks_md5=True,
+    checks_checksums=False,
+    long_key="InvalidObjectName",
+    etag_of_complete=False,
+    capital_metadata=False,
+    facts=MappingProxyType(
+        {
+            "put_absent": "S3-20",
+            "put_match": "S3-21",
+            "complete_absent": "S3-22",
+            "complete_match": "S3-22",
+            "delete_match": "S3-23",
+            "copy_match": "S3-24",
+            "missing_match": "S3-21",
+            "conflicts": "S3-20",
+            "checks_md5": "S3-25",
+            "checks_checksums": "S3-26",
+            "long_key": "S3-27",
+            "etag_of_complete": "S3-28",
+            "capital_metadata": "S3-28",
+        }
+    ),
+)
+
+S3_PROFILES: Final[Mapping[str, S3Profile]] = MappingProxyType({row.name: row for row in (AWS, MINIO, RADOSGW)})
 
 
 def s3_profile(name: str) -> S3Profile:

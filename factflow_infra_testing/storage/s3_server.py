@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from zlib import crc32
 
 from factflow_infra_testing.storage.s3_profiles import BARE, IGNORED
-from factflow_infra_testing.storage.s3_requests import body_of, error_answer, header
+from factflow_infra_testing.storage.s3_requests import RawBody, body_of, error_answer, header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -216,9 +216,7 @@ def _styled(call: Call, answer: Any, profile: S3Profile) -> Any:
     if profile.capital_metadata:
         _rename(answer.headers, (name for name in list(answer.headers) if name.lower().startswith("x-amz-meta-")))
     if call.operation == "CompleteMultipartUpload" and not profile.etag_of_complete:
-        from factflow_infra_testing.storage.s3_requests import RawBody
-
-        answer.raw = RawBody(re.sub(rb"<ETag>.*?</ETag>", b"", answer.raw.read()))
+        answer.raw = RawBody(re.sub(rb"<ETag>.*?</ETag>", b"<ETag></ETag>", answer.raw.read()))
     return answer
 
 

@@ -91,7 +91,7 @@ def test_every_capability_is_needed_by_some_row_or_sharpens_one():
         QueueCapability.REDELIVERED_FLAG,
         StorageCapability.LONG_SEGMENTS,
     }
-    sharpening.add(StorageCapability.RESIDUE)
+    sharpening |= {StorageCapability.RESIDUE, StorageCapability.CONDITIONAL_STREAM}
     for table, capabilities in ((QUEUE_BEHAVIOURS, QueueCapability), (STORAGE_BEHAVIOURS, StorageCapability)):
         needed = {need for row in table for need in row.needs}
         assert set(capabilities) - needed <= sharpening

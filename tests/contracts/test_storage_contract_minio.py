@@ -1,4 +1,4 @@
-"""The S3 provider keeps the storage contract, on moto."""
+"""The S3 provider keeps the storage contract, on moto, as each of the S3 servers that there are profiles of."""
 
 import pytest
 
@@ -13,7 +13,19 @@ def s3():
         yield s3
 
 
-class TestMoto(StorageContract):
+class TestAws(StorageContract):
     @pytest.fixture
     def harness(self, s3):
         return SimulatedS3Harness(s3)
+
+
+class TestMinio(StorageContract):
+    @pytest.fixture
+    def harness(self, s3):
+        return SimulatedS3Harness(s3, profile="minio")
+
+
+class TestRadosgw(StorageContract):
+    @pytest.fixture
+    def harness(self, s3):
+        return SimulatedS3Harness(s3, profile="radosgw")

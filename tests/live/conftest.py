@@ -108,3 +108,23 @@ def stomp() -> Iterator[Any]:
             return stack.enter_context(contextlib.closing(client(server.port, server.user, server.password, **headers)))
 
         yield connect
+
+
+@pytest.fixture(scope="session")
+def radosgw_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running radosgw with a boto3 ``client`` and the keys of its one user. Use buckets of your own."""
+    servers = _servers("radosgw")
+    _need(servers.missing())
+    import boto3
+
+    with servers.Radosgw(tmp_path_factory.mktemp("radosgw")) as server:
+        server.access_key, server.secret_key = servers.ACCESS_KEY, servers.SECRET_KEY
+        server.client = boto3.client(
+            "s3",
+            endpoint_url=server.endpoint,
+            aws_access_key_id=servers.ACCESS_KEY,
+            aws_secret_access_key=servers.SECRET_KEY,
+            region_name="us-east-1",
+        )
+        yield server
+        server.client.close()

@@ -48,7 +48,8 @@ class Support:
 
     def etag(self, etag: str) -> str:
         bare = etag.strip('"')
-        return f'"{bare}"' if self.quoted else bare
+        # A bare ``*`` stands for any object, and would be no condition; in quotes it is an etag that none has.
+        return f'"{bare}"' if self.quoted or bare == "*" else bare
 
 
 class Conditions:

@@ -67,7 +67,13 @@ def chunk(calls: Calls, prefix: str, delimiter: str | None, limit: int, position
     names = sorted(name for name in _names(answer) if _end(name) > position)
     entries: list[Entry] = []
     last = position
+    whole = layout.root + prefix
     for full, is_prefix in names:
+        if not full.startswith(whole):  # of a page that was asked for with a shorter prefix
+            if full > whole:
+                return Chunk(tuple(entries), None)
+            last = full
+            continue
         name = layout.inner(full)
         last = _end((full, is_prefix))
         if layout.is_listed_prefix(name) if is_prefix else layout.is_listed(name):
@@ -100,7 +106,8 @@ def page(calls: Calls, prefix: str, delimiter: str | None, limit: int, after: st
 def _listed(calls: Calls, arguments: dict[str, Any], prefix: str) -> Mapping[str, Any]:
     """One answer. radosgw fails, without S3's error, where it begins behind or ends with a key with control characters.
 
-    Such a page is asked for with other limits: from before the control character, and to another key.
+    Such a page is asked for with other limits: from before the control character, and to another key. It fails of such a
+    prefix, too, which is then cut before the control character: the answer has more names than were asked for.
     """
     position = arguments.get("StartAfter", "")
     control = _CONTROL.search(position)
@@ -108,6 +115,11 @@ def _listed(calls: Calls, arguments: dict[str, Any], prefix: str) -> Mapping[str
     others: list[dict[str, Any]] = [
         {**arguments, "StartAfter": before, "MaxKeys": PAGE_KEYS - less} for less in _OTHER_LIMITS
     ]
+    wanted = arguments.get("Prefix", "")
+    broken = _CONTROL.search(wanted)
+    if broken is not None and "Delimiter" not in arguments:
+        cut = wanted[: broken.start()]
+        others = [{**other, "Prefix": cut, "StartAfter": max(other["StartAfter"], cut)} for other in others]
     failure: BaseException | None = None
     for attempt in (arguments, *others):
         try:

@@ -122,7 +122,7 @@ def complete(
             MultipartUpload={"Parts": upload.parts},  # pyright: ignore[reportArgumentType] - built as it wants them
             **terms.arguments,  # pyright: ignore[reportArgumentType] - header names as keys; the values are str
         )
-        return answer["ETag"]
+        return answer.get("ETag", "")
 
     landing = _Landing(calls, token, key, prior, terms, write_id=upload.write_id)
     return landing.land(send, record, inline=False)

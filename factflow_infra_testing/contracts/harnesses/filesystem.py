@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 _COMMON = frozenset(
     {
+        StorageCapability.CONDITIONAL_CREATE,
         StorageCapability.CONDITIONAL_WRITE,
+        StorageCapability.CONDITIONAL_STREAM,
         StorageCapability.CONDITIONAL_DELETE,
         StorageCapability.CORRUPT,
         StorageCapability.RESIDUE,

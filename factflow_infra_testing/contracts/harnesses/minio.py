@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from factflow_infra_testing.contracts.pace import VIRTUAL_PACE
 from factflow_infra_testing.contracts.storage import (
@@ -12,16 +13,22 @@ from factflow_infra_testing.contracts.storage import (
     StorageEnvironment,
     exercise_storage,
 )
+from factflow_infra_testing.storage.s3_profiles import IGNORED, s3_profile
+from factflow_infra_testing.storage.s3_requests import error_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from factflow_infra.protocols import StorageProtocol
-    from factflow_infra_testing.storage.s3 import Forward, Request, SimulatedS3
+    from factflow_infra_testing.storage.s3 import SimulatedS3
+    from factflow_infra_testing.storage.s3_profiles import S3Profile
+    from factflow_infra_testing.storage.s3_requests import Forward, Request
 
 _SIMULATED = frozenset(
     {
+        StorageCapability.CONDITIONAL_CREATE,
         StorageCapability.CONDITIONAL_WRITE,
+        StorageCapability.CONDITIONAL_STREAM,
         StorageCapability.CONDITIONAL_DELETE,
         StorageCapability.FLAT_KEYS,
         StorageCapability.LONG_SEGMENTS,
@@ -37,29 +44,32 @@ _SIMULATED = frozenset(
     }
 )
 _WRITING = ("PUT", "POST", "DELETE")
+_HONOURED: Final[Mapping[StorageCapability, Callable[[S3Profile], bool]]] = MappingProxyType(
+    {
+        StorageCapability.CONDITIONAL_CREATE: lambda row: row.put_absent != IGNORED,
+        StorageCapability.CONDITIONAL_WRITE: lambda row: row.put_match != IGNORED and row.missing_match != 0,
+        StorageCapability.CONDITIONAL_STREAM: lambda row: (
+            IGNORED not in (row.complete_absent, row.complete_match) and row.missing_match != 0
+        ),
+        StorageCapability.CONDITIONAL_DELETE: lambda row: row.delete_match != IGNORED,
+    }
+)
+"""What of the capabilities hangs on the profile."""
 
 
-def refusal(request: Request, status: int, code: str) -> Any:
-    """The answer of a server that refuses ``request`` with the error ``code``."""
-    from io import BytesIO
-
-    from botocore.awsrequest import AWSResponse
-
-    class Raw(BytesIO):
-        def stream(self, **_: object) -> Any:
-            return iter(lambda: self.read(65_536), b"")
-
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>refused for the test</Message></Error>".encode()
-    headers: Any = {"content-type": "application/xml"}
-    return AWSResponse(request.url, status, headers, Raw(body))
+def capabilities_of(profile: str) -> frozenset[StorageCapability]:
+    """What the provider can do on the simulated server of ``profile``."""
+    row = s3_profile(profile)
+    return _SIMULATED - {capability for capability, holds in _HONOURED.items() if not holds(row)}
 
 
 class SimulatedS3Backend(PlainStorageBackend):
     """Providers on the bucket of ``s3``."""
 
-    def __init__(self, s3: SimulatedS3, make: Callable[[SimulatedS3], StorageProtocol]) -> None:
+    def __init__(self, s3: SimulatedS3, make: Callable[[SimulatedS3], StorageProtocol], profile: str = "aws") -> None:
         self._s3 = s3
         self._make = make
+        self._profile = profile
         self._faults = ExitStack()
 
     async def provider(self) -> StorageProtocol:
@@ -67,7 +77,7 @@ class SimulatedS3Backend(PlainStorageBackend):
 
     async def corrupt(self, key: str) -> None:
         """Flip a byte where moto keeps the object: nothing else about it changes, its ETag neither."""
-        client, bucket = cast("Any", self._s3).client, self._s3.bucket
+        client, bucket = cast("Any", self._s3).client, self._s3.bucket_of(self._profile)
         with _outside():
             found = client.get_object(Bucket=bucket, Key=key)
             data = bytearray(found["Body"].read())
@@ -77,7 +87,7 @@ class SimulatedS3Backend(PlainStorageBackend):
             )
 
     async def residue(self) -> list[str]:
-        client, bucket = cast("Any", self._s3).client, self._s3.bucket
+        client, bucket = cast("Any", self._s3).client, self._s3.bucket_of(self._profile)
         with _outside():
             uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
             hidden = client.list_objects_v2(Bucket=bucket, Prefix=".factflow/").get("Contents", [])
@@ -101,7 +111,7 @@ class SimulatedS3Backend(PlainStorageBackend):
 
     def _refuse(self, status: int, code: str, methods: tuple[str, ...]) -> None:
         def refuse(request: Request, forward: Forward) -> Any:
-            return refusal(request, status, code) if request.method in methods else forward(request)
+            return error_answer(request, status, code) if request.method in methods else forward(request)
 
         self._faults.enter_context(self._s3.intercept(refuse))
 
@@ -131,8 +141,7 @@ class SimulatedS3Backend(PlainStorageBackend):
         return await self.provider()
 
     async def unauthenticated(self) -> StorageProtocol:
-        self._refuse(403, "SignatureDoesNotMatch", (*_WRITING, "GET", "HEAD"))
-        return await self.provider()
+        return self._s3.stranger(secret_key="wrong")  # noqa: S106 - on purpose
 
     async def close(self) -> None:
         self._faults.close()
@@ -144,32 +153,34 @@ def _outside() -> Any:
     return outside()
 
 
-def _provider(s3: SimulatedS3) -> StorageProtocol:
-    return s3.provider()
-
-
 class SimulatedS3Harness:
-    """Runs each behaviour in virtual time, on an empty bucket. ``s3`` must be entered."""
+    """Runs each behaviour in virtual time, on an empty bucket. ``s3`` must be entered. ``profile``: the kind of server."""
 
     def __init__(
         self,
         s3: SimulatedS3,
         *,
-        make: Callable[[SimulatedS3], StorageProtocol] = _provider,
-        capabilities: frozenset[StorageCapability] = _SIMULATED,
+        profile: str = "aws",
+        make: Callable[[SimulatedS3], StorageProtocol] | None = None,
+        capabilities: frozenset[StorageCapability] | None = None,
     ) -> None:
-        self.capabilities = capabilities
+        self.capabilities = capabilities_of(profile) if capabilities is None else capabilities
         self._s3 = s3
-        self._make = make
+        self._profile = profile
+        self._make = make or self._of_profile
+
+    def _of_profile(self, s3: SimulatedS3) -> StorageProtocol:
+        return s3.provider(profile=self._profile)
 
     def run(self, check: Callable[[StorageEnvironment], Coroutine[Any, Any, None]]) -> None:
         from factflow_infra_testing.simulation.runner import run
 
         async def main() -> None:
-            backend = SimulatedS3Backend(self._s3, self._make)
+            backend = SimulatedS3Backend(self._s3, self._make, self._profile)
             await exercise_storage(check, backend, capabilities=self.capabilities, pace=VIRTUAL_PACE)
 
         self._s3.reset()
+        self._s3.bucket_of(self._profile)
         outcome = run(main)
         outcome.result()
         assert not outcome.unhandled, f"nobody took these errors: {outcome.unhandled}"

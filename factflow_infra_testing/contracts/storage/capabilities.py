@@ -8,8 +8,12 @@ from enum import StrEnum
 class StorageCapability(StrEnum):
     """Declared is promised: a declared capability that does not work is a failure, not a skip."""
 
+    CONDITIONAL_CREATE = "conditional-create"
+    """``if_absent`` of ``write``."""
     CONDITIONAL_WRITE = "conditional-write"
-    """``if_absent`` and ``if_match`` of ``write``."""
+    """``if_match`` of ``write``."""
+    CONDITIONAL_STREAM = "conditional-stream"
+    """``if_absent`` and ``if_match`` of a stream that is too long for one request."""
     CONDITIONAL_DELETE = "conditional-delete"
     """``if_match`` of ``delete``."""
     FLAT_KEYS = "flat-keys"

@@ -39,6 +39,7 @@ class Harness:
 
     capabilities = frozenset(
         {
+            StorageCapability.CONDITIONAL_CREATE,
             StorageCapability.CONDITIONAL_WRITE,
             StorageCapability.CONDITIONAL_DELETE,
             StorageCapability.CORRUPT,

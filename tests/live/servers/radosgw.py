@@ -61,7 +61,7 @@ osd data = {folder}/osd
 osd objectstore = memstore
 memstore device bytes = 1073741824
 # The default limits assume a file system's names, or need a manager to set the class of the device.
-osd max object name len = 256
+osd max object name len = 2048
 osd class update on start = false
 osd crush update on start = false
 osd class load list = *
