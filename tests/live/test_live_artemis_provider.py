@@ -86,6 +86,46 @@ async def test_an_outage_in_the_middle_of_work_loses_nothing(own_artemis_server:
     await producer.stop()
 
 
+async def test_what_many_lost_connections_leave_behind_a_restart_brings_back(own_artemis_server: Any) -> None:
+    """A worker loses its connections 60 times under its handlers: hardly a message is missing (ART-4), and none in the end."""
+    await asyncio.to_thread(own_artemis_server.start)
+    settings = {"reconnect_base": 0.01, "reconnect_cap": 0.05}
+    worker, producer = (create_queue_provider(own_artemis_server.uri, **settings) for _ in range(2))
+    sent = [QueueMessage(b"x") for _ in range(1500)]
+    seen: set[str] = set()
+
+    async def handle(message: QueueMessage) -> None:
+        await asyncio.sleep(0.001)
+        seen.add(message.message_id)
+
+    async def cut() -> None:
+        for _ in range(60):
+            await asyncio.sleep(0.03)
+            for consumer in list(worker._transport._consumers):
+                consumer.session.abort()
+
+    await worker.subscribe("work", handle, concurrency=3)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(cut())
+        group.create_task(producer.publish_batch("work", sent))
+    await quiet(seen)
+    behind = len(sent) - len(seen)
+    assert behind <= 6, "more than one for each ten lost connections"
+    await asyncio.to_thread(own_artemis_server.restart)
+    await quiet(seen)
+    assert seen == {message.message_id for message in sent}
+    await worker.stop()
+    await producer.stop()
+
+
+async def quiet(seen: set[str]) -> None:
+    """Return once nothing new has come for some seconds."""
+    count = -1
+    while count != len(seen):
+        count = len(seen)
+        await asyncio.sleep(3)
+
+
 async def test_failover_to_the_other_broker_and_back(own_artemis_server: Any, tmp_path: Path) -> None:
     """A list of brokers is tried in order: the second serves while the first is down, publishing and subscriptions alike."""
     first, second = own_artemis_server, type(own_artemis_server)(tmp_path / "second")
