@@ -97,6 +97,13 @@ def validate_page(delimiter: str | None, limit: int) -> None:
         raise InvalidObjectError(f"limit must be a whole number from 1 to {MAX_PAGE}, not {shown(limit)}")
 
 
+def validate_age(older_than: float) -> None:
+    """Check the age in seconds from which something left behind may be removed."""
+    given: object = older_than
+    if not isinstance(given, (int, float)) or isinstance(given, bool) or not 0 <= given < math.inf:
+        raise InvalidObjectError(f"older_than must be a number of seconds from 0, not {shown(older_than)}")
+
+
 def validate_conditions(*, if_absent: bool, if_match: str | None) -> None:
     """Check a write's or a delete's conditions; both at once contradict each other."""
     if not isinstance(cast("object", if_absent), bool):

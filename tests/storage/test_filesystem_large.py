@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import threading
 
 import pytest
 
-from factflow_infra.errors import PreconditionFailedError, StorageFullError
+from factflow_infra.errors import PreconditionFailedError, StorageFullError, StorageIOError
 from factflow_infra.storage.filesystem import FilesystemStorageProvider, provider, steps
 from factflow_infra.storage.filesystem.changes import Upload
 
@@ -74,4 +75,45 @@ async def test_a_cancelled_large_write_is_old_or_new_and_leaves_no_residue(tmp_p
             await task
         monkeypatch.undo()
         assert await storage.read("k") in (b"old", LARGE)
+    assert not residue(tmp_path)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("end", ["cancelled", "failed"])
+async def test_nothing_is_discarded_while_a_job_still_runs(tmp_path, monkeypatch, end):
+    """One of the two jobs ends at once, the other is still at work: its descriptor must not be closed under its hands."""
+    writing, go_on = threading.Event(), threading.Event()
+    ended, discarded = [], []
+    put, digest, discard = Upload.put_whole, Upload.digest_whole, Upload.discard
+
+    def slow_put(self, data):
+        writing.set()
+        assert go_on.wait(10)
+        put(self, data)
+        ended.append(True)
+
+    def quick_digest(self, data):
+        if end == "failed":
+            raise OSError(5, "Input/output error")
+        digest(self, data)
+
+    def noted_discard(self):
+        discarded.append(bool(ended))
+        discard(self)
+
+    monkeypatch.setattr(Upload, "put_whole", slow_put)
+    monkeypatch.setattr(Upload, "digest_whole", quick_digest)
+    monkeypatch.setattr(Upload, "discard", noted_discard)
+    async with FilesystemStorageProvider(tmp_path) as storage:
+        task = asyncio.ensure_future(storage.write("k", LARGE))
+        await asyncio.to_thread(writing.wait, 10)
+        if end == "cancelled":
+            task.cancel()
+        for _ in range(20):  # time enough for whoever would be hasty
+            await asyncio.sleep(0)
+        await asyncio.to_thread(lambda: None)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError if end == "cancelled" else StorageIOError):
+            await task
+        assert discarded == [True]
     assert not residue(tmp_path)

@@ -146,13 +146,12 @@ class Upload:
             # A delete may remove a folder, empty until now, under our hands: then everything starts again from the root.
             with suppress(FileNotFoundError):
                 parent = self._tree.make(self._folders, self._key)
-                temporary = steps.unique_name()
                 try:
-                    self._file = steps.create_file(parent, temporary)
+                    self._file, self._temporary = _temporary(parent)
                 except BaseException:
                     steps.close(parent)
                     raise
-                self._parent, self._temporary = parent, temporary
+                self._parent = parent
                 return
         raise BlockingIOError(errno.EBUSY, "its folder is removed as often as it is made")
 
@@ -222,17 +221,16 @@ class Upload:
 
     def _put_sidecar(self, sidecar: str, raw: bytes) -> None:
         assert self._parent is not None
-        temporary = steps.unique_name()
+        descriptor, temporary = _temporary(self._parent)
         try:
-            descriptor = steps.create_file(self._parent, temporary)
             try:
                 left = memoryview(raw)
                 while left:
                     left = left[steps.write(descriptor, left) :]
                 steps.sync(descriptor)
+                steps.rename(self._parent, temporary, sidecar)
             finally:
                 steps.close(descriptor)
-            steps.rename(self._parent, temporary, sidecar)
         except BaseException:
             with suppress(OSError):
                 steps.unlink(self._parent, temporary)
@@ -243,6 +241,20 @@ class Upload:
         with suppress(OSError):
             return steps.status_at(self._parent, self._name).st_ino == record.inode
         return False
+
+
+def _temporary(parent: int) -> tuple[int, str]:
+    """A new file, open for writing, and its name. It is locked until it is closed, so that its writer is known to live."""
+    name = steps.unique_name()
+    descriptor = steps.create_file(parent, name)
+    try:
+        steps.lock(descriptor)
+    except BaseException:
+        with suppress(OSError):
+            steps.unlink(parent, name)
+        steps.close(descriptor)
+        raise
+    return descriptor, name
 
 
 def delete(tree: Tree, key: str, if_match: str | None, abandoned: threading.Event) -> None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast, runtime_checkable
 
 from factflow_infra.errors import InvalidObjectError, SettingsError
 from factflow_infra.protocols import DEFAULT_CHUNK_SIZE
-from factflow_infra.storage.filesystem import changes, failures, listing, reads, steps
+from factflow_infra.storage.filesystem import changes, failures, leftovers, listing, reads, steps
 from factflow_infra.storage.filesystem.changes import Terms, Upload
 from factflow_infra.storage.filesystem.tree import Tree, check_names
 from factflow_infra.storage.filesystem.workers import Workers
 from factflow_infra.storage.keys import shown, validate_key, validate_position, validate_prefix
 from factflow_infra.storage.metadata import (
+    validate_age,
     validate_conditions,
     validate_content_type,
     validate_metadata,
@@ -170,6 +171,16 @@ class FilesystemStorageProvider:
         with self._workers.operation():
             await self._run("delete", key, lambda tree, abandoned: changes.delete(tree, key, if_match, abandoned))
 
+    async def remove_leftovers(self, *, older_than: float) -> int:
+        """Remove what processes that died left behind and that has not changed for ``older_than`` seconds; how many files.
+
+        Temporary files and sidecars without an object: none is ever listed or read. What a living write holds is left alone. For
+        a now and then, when the clocks of all who use the root agree to within ``older_than``; an hour is a good age.
+        """
+        validate_age(older_than)
+        with self._workers.operation():
+            return await self._run("tidy", "", lambda tree, abandoned: leftovers.remove(tree, older_than, abandoned))
+
     async def close(self) -> None:
         """Take no more calls, and wait for those that run. Idempotent."""
         await self._workers.close()
@@ -203,10 +214,14 @@ class FilesystemStorageProvider:
         """As one job would, but the checksum is computed while the disk takes the bytes."""
         upload = Upload(self._tree, key)
         try:
-            await asyncio.gather(
+            # Both must have ended before anything is discarded: a job that is still writing would write to a descriptor that
+            # is closed, or is another file's by then. So a failure, or a cancellation, of one waits for the other.
+            results = await asyncio.gather(
                 self._run("write", key, lambda _tree, _abandoned: upload.put_whole(data)),
                 self._run("write", key, lambda _tree, _abandoned: upload.digest_whole(data)),
+                return_exceptions=True,
             )
+            _raise_first(results)
             return await self._run("write", key, functools.partial(_finish_whole, upload=upload, terms=terms))
         except GeneratorExit:
             raise  # the loop is gone, and nothing can be awaited: the temporary file stays, and is never listed
@@ -296,6 +311,12 @@ def _copy(tree: Tree, abandoned: threading.Event, *, source: str, target: str) -
         return reads.copy(tree, source, upload, abandoned)
     finally:
         upload.discard()
+
+
+def _raise_first(results: tuple[BaseException | None, ...]) -> None:
+    for result in results:
+        if result is not None:
+            raise result
 
 
 def _whole(data: object) -> bytes | None:

@@ -22,6 +22,8 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_TEMPORARY = ".factflow-"
+
 
 def open_root(path: str) -> int:
     """The root may be reached through symbolic links: it is the operator's choice, not a key's."""
@@ -47,6 +49,15 @@ def open_lock(parent: int, name: str) -> int:
 def lock(descriptor: int) -> None:
     """Wait for the exclusive lock of an open lock file; closing it, or dying, gives the lock back."""
     fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take the exclusive lock of an open file, if nobody holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def make_directory(parent: int, name: str) -> None:
@@ -114,7 +125,12 @@ def entries(descriptor: int) -> Iterator[tuple[str, bool]]:
 
 def unique_name() -> str:
     """A name for a temporary file, in the namespace that no key can have."""
-    return f".factflow-{os.urandom(8).hex()}.tmp"
+    return f"{_TEMPORARY}{os.urandom(8).hex()}.tmp"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether ``name`` is one of ``unique_name``."""
+    return name.startswith(_TEMPORARY) and name.endswith(".tmp")
 
 
 def is_regular(found: os.stat_result) -> bool:
