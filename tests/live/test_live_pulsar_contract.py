@@ -97,6 +97,8 @@ class PulsarHarness:
 @pytest.mark.parametrize("subscription_type", ["shared", "key_shared"])
 class TestPulsar(QueueContract):
     @pytest.fixture
-    def harness(self, pulsar_server: Any, subscription_type: str) -> PulsarHarness:
+    def harness(self, request: pytest.FixtureRequest, pulsar_server: Any, subscription_type: str) -> PulsarHarness:
+        if subscription_type == "key_shared" and "prefetch-leaves-the-rest-to-others" in request.node.name:
+            pytest.skip("Key_Shared keeps for a stuck consumer what falls to it by its hash (PUL-19)")
         pulsar_server.ensure_namespace(f"public/{subscription_type.replace('_', '-')}")
         return PulsarHarness(pulsar_server, subscription_type)

@@ -25,11 +25,16 @@ import os
 from dataclasses import dataclass, field
 from functools import wraps
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from threading import get_ident
+from types import coroutine
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Generator, Mapping
     from datetime import timedelta
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 class MessageId(Protocol):
@@ -157,6 +162,52 @@ def open_client(options: PulsarOptions) -> Client:
     return cast("Client", client)
 
 
+@coroutine
+def at_once(call: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Await ``call``, a coroutine of the client. Where the client answers while it is being asked, as it does an ``acknowledge``
+    and a ``receive`` with messages in its queue, this takes no turn of the event loop.
+    """
+    _asking.thread = get_ident()
+    try:
+        waiting = call.send(None)
+    except StopIteration as done:
+        return done.value  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    finally:
+        _asking.thread = 0
+    try:
+        yield waiting
+    except BaseException as error:
+        call.throw(error)
+        raise
+    return (yield from cast("Any", call))
+
+
+class _Asking:
+    """The thread that is asking the client for something at the moment, or 0."""
+
+    thread = 0
+
+
+_asking: Final = _Asking()
+
+
+class _AtOnce:
+    """Stands in for a future that is to be completed in the thread of its event loop, by whoever runs there."""
+
+    __slots__ = ("done", "set_exception", "set_result")
+
+    def __init__(self, future: Any) -> None:
+        self.done = future.done
+        self.set_result = future.set_result
+        self.set_exception = future.set_exception
+
+    def get_loop(self) -> _AtOnce:
+        return self
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], *arguments: object) -> None:
+        callback(*arguments)
+
+
 def _contain(asyncio_api: Any) -> None:
     """Let a callback that finds its event loop closed end there.
 
@@ -169,6 +220,9 @@ def _contain(asyncio_api: Any) -> None:
 
         @wraps(original)
         def contained(future: Any, *values: Any, _original: Any = original, **named: Any) -> None:
+            if _asking.thread == get_ident():
+                _original(_AtOnce(future), *values, **named)
+                return
             try:
                 _original(future, *values, **named)
             except RuntimeError:

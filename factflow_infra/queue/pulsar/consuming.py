@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import QueueConnectionError, SubscriptionClosedError
 from factflow_infra.queue.pulsar import wire
-from factflow_infra.queue.pulsar.client import library
+from factflow_infra.queue.pulsar.client import at_once, library
 from factflow_infra.queue.pulsar.failures import request_error, result_of
 from factflow_infra.queue.pulsar.session import CLOSE_TIMEOUT_SECONDS, quietly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from factflow_infra.queue.pulsar import client
     from factflow_infra.queue.pulsar.session import Session
@@ -123,7 +123,7 @@ class _Receiver:
                     await room.claim()
                     if not owner.taking:
                         return
-                message = await handle.receive()
+                message = await at_once(handle.receive())
                 if beside:
                     await room.claim()
                 if not self._take(message):
@@ -158,9 +158,11 @@ class _Receiver:
         if self._owner.ended or self._owner.session.lost:
             raise QueueConnectionError("the consumer of this message is gone; the broker delivers it again")
 
-    async def settle(self, place: Place, call: Callable[[client.Message], Any], message: client.Message) -> None:
+    async def settle(
+        self, place: Place, call: Callable[[client.Message], Coroutine[Any, Any, None]], message: client.Message
+    ) -> None:
         try:
-            await call(message)
+            await at_once(call(message))
         except Exception as error:
             if result_of(error) is None:
                 raise

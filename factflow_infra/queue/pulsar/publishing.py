@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from factflow_infra.errors import PublishUnconfirmedError, QueueConnectionError
 from factflow_infra.queue.pulsar import wire
@@ -14,51 +15,51 @@ from factflow_infra.queue.pulsar.session import quietly
 from factflow_infra.queue.shared import Shared
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from factflow_infra.queue.pulsar.client import Producer
     from factflow_infra.queue.pulsar.session import Session
-    from factflow_infra.queue.transport import Envelope
+    from factflow_infra.queue.transport import Address, Envelope
 
 MAX_PRODUCERS: Final = 500
 MAX_PENDING: Final = 1000
 """Messages of one topic that wait for their confirmation; who comes after them waits for his turn."""
 
 
-class _Line:
+class Line:
     """One topic's producer, and who uses it. Who waits goes on in the order in which he came."""
 
-    __slots__ = ("_room", "_waiting", "producer", "using")
+    __slots__ = ("closed", "producer", "room", "topic", "used", "waiting")
 
-    def __init__(self, producer: Producer) -> None:
+    def __init__(self, topic: str, producer: Producer) -> None:
+        self.topic = topic
         self.producer = producer
-        self.using = 0
-        self._room = MAX_PENDING
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.closed = False
+        self.used = False
+        """Since it was last looked at."""
+        self.room = MAX_PENDING
+        self.waiting: deque[asyncio.Future[None]] = deque()
 
-    async def enter(self) -> None:
-        if self._room and not self._waiting:
-            self._room -= 1
-            return
+    async def turn(self) -> None:
+        """Wait for room; it is the caller's then."""
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self.waiting.append(turn)
         try:
             await turn
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.leave()  # the turn that came too late
+                self.leave()  # it came too late
             raise
 
     def leave(self) -> None:
-        self._room += 1
-        while self._waiting and self._room:
-            turn = self._waiting.popleft()
+        """One less waits for its confirmation."""
+        self.room += 1
+        while self.waiting and self.room:
+            turn = self.waiting.popleft()
             if not turn.done():
-                self._room -= 1
+                self.room -= 1
                 turn.set_result(None)
 
     def refuse(self, reason: str) -> None:
-        for turn in self._waiting:
+        for turn in self.waiting:
             if not turn.done():
                 turn.set_exception(QueueConnectionError(reason))
 
@@ -68,43 +69,40 @@ class Publisher:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._lines: dict[str, _Line] = {}
-        self._opening: Shared[str, _Line] = Shared()
+        self._lines: dict[str, Line] = {}
+        self._opening: Shared[str, Line] = Shared()
         self._sending: dict[asyncio.Task[Any], bool] = {}
 
-    async def publish(self, topic: str, envelope: Envelope, what: str, *, delay: float, due: float) -> None:
-        """Return once the broker has confirmed. ``due``: seconds since 1970, where there is a ``delay``. Raises as
-        ``Transport.publish``.
-        """
+    async def line(self, topic: str) -> Line:
+        """The line to ``topic``, of which there is one. Raises ``QueueConnectionError`` and the like."""
         line = self._lines.get(topic)
         if line is None:
             line = await self._opening.result(topic, lambda: self._open(topic))
-        line.using += 1
-        try:
-            self._lines[topic] = self._lines.pop(topic, line)  # the last in the row is the last used
-            await line.enter()
-            try:
-                await self._send(line.producer, envelope, what, delay, due)
-            finally:
-                line.leave()
-        finally:
-            line.using -= 1
+        return line
 
-    async def _send(self, producer: Producer, envelope: Envelope, what: str, delay: float, due: float) -> None:
-        if self._session.lost:
-            raise QueueConnectionError(f"{what}: not connected to Pulsar at {self._session.endpoint}")
+    async def publish(self, line: Line, address: Address, envelope: Envelope, delay: float) -> None:
+        """Return once the broker has confirmed. Raises as ``Transport.publish``. ``line`` is not closed."""
+        line.used = True
         message = envelope.message
-        properties: dict[str, str] = wire.properties_of(envelope)
+        properties = wire.properties_of(envelope)
         deliver_after = None
         if delay:
-            properties[wire.DUE] = str(round(due * 1000))
+            properties[wire.DUE] = str(round((time.time() + delay) * 1000))
             deliver_after = timedelta(seconds=delay)
-        task = asyncio.current_task()
-        assert task is not None
+        if line.room and not line.waiting:
+            line.room -= 1
+        else:
+            await line.turn()
+        if self._session.lost:
+            line.leave()
+            raise QueueConnectionError(
+                f"{_what(address, envelope)}: not connected to Pulsar at {self._session.endpoint}"
+            )
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
         before = task.cancelling()
         self._sending[task] = False
         try:
-            await producer.send(
+            await line.producer.send(
                 message.body,
                 properties,
                 message.ordering_key,
@@ -115,25 +113,27 @@ class Publisher:
             if not self._sending[task] or task.uncancel() > before:
                 raise
             raise PublishUnconfirmedError(
-                f"{what}: lost the connection to Pulsar at {self._session.endpoint} before it was confirmed"
+                f"{_what(address, envelope)}: lost the connection to Pulsar at {self._session.endpoint} before it was"
+                " confirmed"
             ) from error
         except Exception as error:
-            if result_of(error) is None:
+            if (result := result_of(error)) is None:
                 raise
-            raise publish_error(error, what) from error
+            if result == "AlreadyClosed":
+                # By the broker, for good: the next message gets another producer.
+                line.closed = True
+                self._lines.pop(line.topic, None)
+            raise publish_error(error, _what(address, envelope)) from error
         finally:
+            line.leave()
             # It may have ended in another way before the abort reached it.
             if self._sending.pop(task) and task.cancelling() > before:
                 task.uncancel()
 
-    async def _open(self, topic: str) -> _Line:
+    async def _open(self, topic: str) -> Line:
         session = self._session
-        for name, line in [*self._lines.items()] if len(self._lines) >= MAX_PRODUCERS else ():
-            if not line.using:
-                del self._lines[name]
-                session.forget(line.producer)
-                session.start(quietly(line.producer.close()), "factflow-pulsar-close-producer")
-                break
+        if len(self._lines) >= MAX_PRODUCERS:
+            self._close_one()
         producer = await session.request(
             lambda: session.client.create_producer(
                 topic,
@@ -145,8 +145,20 @@ class Publisher:
             f"a producer for {topic}",
         )
         session.add(producer)
-        line = self._lines[topic] = _Line(producer)
+        line = self._lines[topic] = Line(topic, producer)
         return line
+
+    def _close_one(self) -> None:
+        """The longest unused that nobody uses: a line that is used goes behind the others each time it is looked at."""
+        for topic, line in [*self._lines.items()]:
+            del self._lines[topic]
+            if line.room == MAX_PENDING and not line.used:
+                line.closed = True
+                self._session.forget(line.producer)
+                self._session.start(quietly(line.producer.close()), "factflow-pulsar-close-producer")
+                return
+            line.used = False
+            self._lines[topic] = line
 
     def abort(self) -> None:
         """The session is lost: whoever waits for a confirmation waits for ever."""
@@ -159,5 +171,10 @@ class Publisher:
                 task.cancel()
 
     @property
-    def producers(self) -> Mapping[str, object]:
-        return self._lines
+    def lines(self) -> int:
+        """How many producers are open."""
+        return len(self._lines)
+
+
+def _what(address: Address, envelope: Envelope) -> str:
+    return f"message {envelope.message.message_id[:80]!r} to {address.destination.text!r}"

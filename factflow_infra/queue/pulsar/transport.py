@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +12,7 @@ from factflow_infra.queue.pulsar.client import library
 from factflow_infra.queue.pulsar.consuming import NACK_DELAY_MS, start_consumer
 from factflow_infra.queue.pulsar.ephemeral import Ephemeral, EphemeralConsumer, Waiting, start_ephemeral
 from factflow_infra.queue.pulsar.failures import result_of
-from factflow_infra.queue.pulsar.publishing import Publisher
+from factflow_infra.queue.pulsar.publishing import Line, Publisher
 from factflow_infra.queue.pulsar.session import open_session
 from factflow_infra.queue.pulsar.topics import Topics
 from factflow_infra.queue.shared import Shared
@@ -38,9 +37,8 @@ class _Live:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.publisher = Publisher(session)
-        self.kept: dict[Source, None] = {}
-        """Subscriptions that exist, as far as this session knows."""
-        self.keeping: Shared[Source, None] = Shared()
+        self.lines: dict[Address, Line] = {}
+        self.opening: Shared[Address, Line] = Shared()
         self.consumers: dict[PulsarConsumer | EphemeralConsumer, None] = {}
 
     def forget_consumer(self, consumer: PulsarConsumer) -> None:
@@ -88,18 +86,26 @@ class PulsarTransport:
 
     async def publish(self, address: Address, envelope: Envelope, *, delay: float = 0.0) -> None:
         live = self._connected()
-        what = f"message {envelope.message.message_id[:80]!r} to {address.destination.text!r}"
         if not address.durable:
             subscription = self._ephemeral.get(address)
             if subscription is None:
-                raise PublishRefusedError(f"{what}: its unnamed subscription is gone")
+                raise PublishRefusedError(f"the unnamed subscription of {address.destination.text!r} is gone")
             subscription.put(Waiting(envelope), delay)
             return
-        due = time.time() + delay
+        line = live.lines.get(address)
+        if line is None or line.closed:
+            line = await live.opening.result(address, lambda: self._open(live, address))
+        await live.publisher.publish(line, address, envelope, delay)
+
+    async def _open(self, live: _Live, address: Address) -> Line:
         keeper = self._topics.keeper(address)
-        if keeper is not None and keeper not in live.kept:
-            await live.keeping.result(keeper, lambda: self._keep(live, keeper))
-        await live.publisher.publish(self._topics.target(address), envelope, what, delay=delay, due=due)
+        if keeper is not None:
+            await self._keep(live, keeper)
+        line = await live.publisher.line(self._topics.target(address))
+        if len(live.lines) >= _REMEMBERED:
+            live.lines.clear()
+        live.lines[address] = line
+        return line
 
     async def consume(
         self,
@@ -172,6 +178,3 @@ class PulsarTransport:
             await consumer.close()
 
         await session.request(make, f"the subscription of {source.topic}")
-        if len(live.kept) >= _REMEMBERED:
-            live.kept.clear()
-        live.kept[source] = None

@@ -1,0 +1,97 @@
+"""``PulsarQueueProvider`` against the bare ``pulsar.asyncio`` client doing the same work, on one real Pulsar.
+
+    python tests/benchmarks/pulsar.py [--uri pulsar://127.0.0.1:6650] [--rounds 7]
+
+Without ``--uri`` a throw-away Pulsar is started. The work: publish confirmed messages of 256 bytes with 100 in flight, without
+batches, which is the client's faster way for such a producer (PUL-24); consume them on a Shared subscription, one ack each. The bare
+consumer is a plain loop: receive, read, ack. Rounds of both alternate in one process, the order changing each round, so that a
+slow moment of the machine meets both. The ratio of the medians counts, and that of CPU time beside it, which other
+processes disturb less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from functools import partial
+from uuid import uuid4
+
+# This file has the name of the client: the folder it is in must not come first.
+sys.path.append(sys.path.pop(0))
+
+import pulsar
+import pulsar.asyncio
+from comparing import BODY, PREFETCH, Countdown, Meter, Rate, compare, in_flight, running_server, server_module
+
+from factflow_infra import create_queue_provider
+from factflow_infra.queue.messages import QueueMessage
+
+
+async def bare(uri: str, messages: int) -> tuple[Rate, Rate]:
+    """What one writes on the client for the same promises: a subscription that keeps, confirms, acks by hand."""
+    client = pulsar.asyncio.Client(uri, logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull))
+    topic = f"persistent://public/default/bench-bare-{uuid4().hex[:8]}"
+    kind, first = pulsar.ConsumerType.Shared, pulsar.InitialPosition.Earliest
+    consumer = await client.subscribe(topic, "s", consumer_type=kind, initial_position=first, receiver_queue_size=0)
+    await consumer.close()
+    producer = await client.create_producer(topic, batching_enabled=False, max_pending_messages=1000)
+
+    async def publish() -> None:
+        await producer.send(BODY, properties={"execution": "1", "content-type": "application/json", "id": uuid4().hex})
+
+    published = await in_flight(messages, publish)
+    countdown = Countdown(messages)
+    meter = Meter(messages)
+    consumer = await client.subscribe(
+        topic, "s", consumer_type=kind, initial_position=first, receiver_queue_size=PREFETCH
+    )
+    for _ in range(messages):
+        message = await consumer.receive()
+        message.data()
+        message.properties()
+        await consumer.acknowledge(message)
+        countdown.one()
+    consumed = meter.rate()
+    await client.close()
+    return published, consumed
+
+
+async def ours(uri: str, messages: int) -> tuple[Rate, Rate]:
+    name = f"bench-ours-{uuid4().hex[:8]}"
+    async with create_queue_provider(uri) as provider:
+
+        async def publish() -> None:
+            await provider.publish(
+                name, QueueMessage(BODY, headers={"execution": "1"}, content_type="application/json")
+            )
+
+        published = await in_flight(messages, publish)
+        countdown = Countdown(messages)
+
+        async def handle(message: QueueMessage) -> None:
+            del message
+            countdown.one()
+
+        meter = Meter(messages)
+        await provider.subscribe(name, handle, prefetch=PREFETCH, concurrency=10)
+        await countdown.over.wait()
+        consumed = meter.rate()
+    return published, consumed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--uri")
+    parser.add_argument("--messages", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    with running_server(options.uri, lambda folder: server_module("pulsar").Pulsar(folder)) as uri:
+        runs = {"bare": partial(bare, uri), "ours": partial(ours, uri)}
+        good = asyncio.run(compare("queue", runs, options.messages, options.rounds))
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
