@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from factflow_infra_testing.history.storage_calls import StorageCall
+
 OK: Final = "ok"
 """It took effect."""
 FAIL: Final = "fail"
@@ -28,7 +30,9 @@ class Operation:
     ``kind``: ``publish``, ``handle`` (one run of a handler), ``settle`` (of a batch's message), ``write``, ``read``,
     ``delete``, ``list``, ``copy``; or ``start``, ``kill``, ``restart``, ``fault``, ``log``: things that happened.
     ``target``: destination, storage or process. ``key``: message id or object key. Times are virtual seconds since
-    the start of the run; ``completed`` is ``None`` while it runs, and for ever where its process was killed.
+    the start of the run; ``completed`` is ``None`` while it runs, and for ever where its process was killed. ``ended`` is how
+    many operations had begun by its end: it came before every one whose ``index`` is not below that. ``call`` is there where it
+    is one on storage.
     """
 
     index: int
@@ -40,6 +44,8 @@ class Operation:
     completed: float | None = None
     outcome: str = ""
     detail: str = ""
+    ended: int | None = None
+    call: StorageCall | None = None
 
 
 class History:
@@ -64,6 +70,7 @@ class History:
         """Complete ``operation`` with ``outcome``: ``OK``, ``FAIL`` or ``INFO``."""
         if not self.closed:
             finish(operation, time, outcome, detail)
+            operation.ended = len(self.operations)
 
     def note(self, time: float, process: str, kind: str, target: str, key: str = "", detail: str = "") -> None:
         """Record something that takes no time."""

@@ -10,11 +10,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from factflow_infra.errors import InfraError, PublishUnconfirmedError, WriteUnconfirmedError
-from factflow_infra.protocols import DEFAULT_CHUNK_SIZE, ErrorHandling, MessageStatus, QueueMessage
+from factflow_infra.protocols import ErrorHandling, MessageStatus, QueueMessage
 from factflow_infra_testing.history.operations import FAIL, INFO, OK, History, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -23,13 +23,8 @@ if TYPE_CHECKING:
         BatchMessage,
         BatchResult,
         MessageHandler,
-        Metadata,
-        ObjectInfo,
-        ObjectPage,
         QueueHealth,
         QueueProtocol,
-        StorageProtocol,
-        StoredObject,
         Subscription,
         SubscriptionStatus,
     )
@@ -58,7 +53,7 @@ def outcome_of(error: BaseException) -> str:
     return FAIL
 
 
-def _name_of(error: BaseException) -> str:
+def name_of(error: BaseException) -> str:
     return type(error).__name__
 
 
@@ -81,7 +76,7 @@ class RecordedQueue:
         try:
             status = await self.provider.publish(destination, message, delay=delay)
         except BaseException as error:
-            self._recorder.history.finish(operation, self._recorder.time(), outcome_of(error), _name_of(error))
+            self._recorder.history.finish(operation, self._recorder.time(), outcome_of(error), name_of(error))
             raise
         self._recorder.history.finish(operation, self._recorder.time(), OK)
         return status
@@ -96,14 +91,14 @@ class RecordedQueue:
             result = await self.provider.publish_batch(destination, messages)
         except BaseException as error:
             for operation in operations:
-                self._recorder.history.finish(operation, self._recorder.time(), outcome_of(error), _name_of(error))
+                self._recorder.history.finish(operation, self._recorder.time(), outcome_of(error), name_of(error))
             raise
         for operation, item in zip(operations, result.results, strict=True):
             if item.error is None:
                 self._recorder.history.finish(operation, self._recorder.time(), OK)
             else:
                 self._recorder.history.finish(
-                    operation, self._recorder.time(), outcome_of(item.error), _name_of(item.error)
+                    operation, self._recorder.time(), outcome_of(item.error), name_of(item.error)
                 )
         return result
 
@@ -147,7 +142,7 @@ class RecordedQueue:
                 recorder.history.finish(operation, recorder.time(), INFO, "cancelled")
                 raise
             except BaseException as error:
-                recorder.history.finish(operation, recorder.time(), FAIL, _name_of(error))
+                recorder.history.finish(operation, recorder.time(), FAIL, name_of(error))
                 raise
             acked = verdict is None or verdict is MessageStatus.ACK
             recorder.history.finish(operation, recorder.time(), OK if acked else FAIL, "ack" if acked else str(verdict))
@@ -283,95 +278,3 @@ class _RecordedBatches:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-class RecordedStorage:
-    """A storage provider whose calls are in the history, targets prefixed with the storage's name."""
-
-    def __init__(self, provider: StorageProtocol, recorder: Recorder, target: str) -> None:
-        self.provider = provider
-        self._recorder = recorder
-        self._target = target
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.provider, name)  # what is on the class and not on the protocol, such as presign
-
-    async def _recorded(self, kind: str, key: str, call: Any) -> Any:
-        recorder = self._recorder
-        recorder.busy(f"{kind} {self._target}")
-        operation = recorder.history.begin(recorder.time(), recorder.name, kind, self._target, key)
-        try:
-            result = await call
-        except BaseException as error:
-            recorder.history.finish(operation, recorder.time(), outcome_of(error), _name_of(error))
-            raise
-        recorder.history.finish(operation, recorder.time(), OK)
-        return result
-
-    async def write(
-        self,
-        key: str,
-        data: bytes | AsyncIterable[bytes],
-        metadata: Metadata | None = None,
-        *,
-        content_type: str | None = None,
-        if_absent: bool = False,
-        if_match: str | None = None,
-    ) -> ObjectInfo:
-        call = self.provider.write(
-            key, data, metadata, content_type=content_type, if_absent=if_absent, if_match=if_match
-        )
-        return await self._recorded("write", key, call)
-
-    async def get(self, key: str) -> StoredObject:
-        return await self._recorded("read", key, self.provider.get(key))
-
-    async def read(self, key: str) -> bytes:
-        return await self._recorded("read", key, self.provider.read(key))
-
-    def stream(
-        self, key: str, *, start: int = 0, end: int | None = None, chunk_size: int = DEFAULT_CHUNK_SIZE
-    ) -> AsyncIterator[bytes]:
-        # Bad input is refused by the call itself, as by the provider's.
-        pieces = self.provider.stream(key, start=start, end=end, chunk_size=chunk_size)
-        return self._iterated(pieces, "read", key, "stream")
-
-    async def _iterated(self, items: AsyncIterator[T], kind: str, key: str, detail: str) -> AsyncIterator[T]:
-        recorder = self._recorder
-        recorder.busy(f"{kind} {self._target}")
-        operation = recorder.history.begin(recorder.time(), recorder.name, kind, self._target, key, detail)
-        try:
-            async for item in items:
-                yield item
-        except BaseException as error:
-            recorder.history.finish(operation, recorder.time(), outcome_of(error), _name_of(error))
-            raise
-        finally:
-            close: Any = getattr(items, "aclose", None)
-            if close is not None:
-                await close()  # whoever stops half way gives back what the provider holds open
-        recorder.history.finish(operation, recorder.time(), OK, detail)
-
-    async def stat(self, key: str) -> ObjectInfo:
-        return await self._recorded("stat", key, self.provider.stat(key))
-
-    async def exists(self, key: str) -> bool:
-        return await self._recorded("stat", key, self.provider.exists(key))
-
-    def list(self, prefix: str = "") -> AsyncIterator[str]:
-        return self._iterated(self.provider.list(prefix), "list", prefix, "")
-
-    async def list_page(
-        self, prefix: str = "", *, delimiter: str | None = None, limit: int = 1000, after: str | None = None
-    ) -> ObjectPage:
-        call = self.provider.list_page(prefix, delimiter=delimiter, limit=limit, after=after)
-        return await self._recorded("list", prefix, call)
-
-    async def copy(self, source: str, target: str) -> ObjectInfo:
-        return await self._recorded("copy", f"{source} -> {target}", self.provider.copy(source, target))
-
-    async def delete(self, key: str, *, if_match: str | None = None) -> None:
-        await self._recorded("delete", key, self.provider.delete(key, if_match=if_match))
-
-    async def close(self) -> None:
-        await self.provider.close()

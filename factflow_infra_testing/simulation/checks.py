@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from factflow_infra_testing.history import checkers
+from factflow_infra_testing.history import checkers, storage_checkers
 from factflow_infra_testing.history.checkers import Judgement, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from factflow_infra_testing.history.operations import History
     from factflow_infra_testing.simulation.simulation import Simulation
+
+    Checker = Callable[[History, str], Verdict]
 
 
 class CheckFailedError(AssertionError):
@@ -104,6 +107,50 @@ class Checks:
         """All that holds for any service on any queue: no loss, no phantom, no duplicate after ack, honest redelivery."""
         for check in (self.no_loss, self.no_phantom, self.no_duplicate_after_ack, self.redelivery_honesty):
             check(destination, subscription=subscription)
+
+    # Storage. ``kind``, ``host`` and ``profile`` are those of ``sim.storage``. Read back what matters before, with the
+    # test's own provider or ``sim.read_back``: what nobody looked at is not judged.
+
+    def linearizable(self, kind: str = "filesystem", *, host: str = "localhost", profile: str | None = None) -> Verdict:
+        """Key by key there is one order of all calls, conditional and unconfirmed ones included, that explains every answer."""
+        return self._judge_storage(storage_checkers.linearizable, kind, host, profile)
+
+    def whole_objects(
+        self, kind: str = "filesystem", *, host: str = "localhost", profile: str | None = None
+    ) -> Verdict:
+        """S1: every read gave what one write put there, content and metadata together."""
+        return self._judge_storage(storage_checkers.whole_objects, kind, host, profile)
+
+    def durable_writes(
+        self, kind: str = "filesystem", *, host: str = "localhost", profile: str | None = None
+    ) -> Verdict:
+        """S2: every object whose write has returned was found since, unless somebody may have deleted it."""
+        return self._judge_storage(storage_checkers.durable_writes, kind, host, profile)
+
+    def honest_listings(
+        self, kind: str = "filesystem", *, host: str = "localhost", profile: str | None = None
+    ) -> Verdict:
+        """S5: listings were in order, hid what is hidden, and missed no finished write."""
+        return self._judge_storage(storage_checkers.honest_listings, kind, host, profile)
+
+    def honoured_conditions(
+        self, kind: str = "filesystem", *, host: str = "localhost", profile: str | None = None
+    ) -> Verdict:
+        """S7: ``if_absent`` and ``if_match`` had one winner each."""
+        return self._judge_storage(storage_checkers.honoured_conditions, kind, host, profile)
+
+    def storage(self, kind: str = "filesystem", *, host: str = "localhost", profile: str | None = None) -> None:
+        """All of these that the run can judge."""
+        for checker in storage_checkers.STORAGE_CHECKERS:
+            self._judge_storage(checker, kind, host, profile)
+
+    def _judge_storage(self, checker: Checker, kind: str, host: str, profile: str | None) -> Verdict:
+        store = self._sim.store_name(kind, host, profile)
+        verdict = checker(self._sim.history, store)
+        if verdict.judgement is Judgement.FAIL:
+            raise CheckFailedError(verdict)
+        self.sometimes(verdict.judgement is Judgement.PASS, f"{verdict.checker} on {store} could judge")
+        return verdict
 
     def sometimes(self, condition: bool, label: str) -> None:
         """Say that ``condition`` should hold in some run of a search; one that never did is reported at its end."""

@@ -17,7 +17,8 @@ from factflow_infra_testing.broker.events import ACCEPTED, ACKED, DEAD_LETTERED,
 from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.history.checkers import Judgement, Verdict
 from factflow_infra_testing.history.operations import History
-from factflow_infra_testing.history.recording import RecordedQueue, RecordedStorage
+from factflow_infra_testing.history.recording import RecordedQueue
+from factflow_infra_testing.history.recording_storage import RecordedStorage
 from factflow_infra_testing.simulation.checks import CheckFailedError, Checks
 from factflow_infra_testing.simulation.entropy import active_world
 from factflow_infra_testing.simulation.owners import current_owner
@@ -430,7 +431,7 @@ class Simulation:
             provider = self._session.filesystem_provider(where)
             if self.disk_faults is not None:
                 self.disk_faults.exposed |= process is None and exposed
-        return RecordedStorage(provider, process or self._laboratory, kind)
+        return RecordedStorage(provider, process or self._laboratory, kind, self.store_name(kind, where, profile))
 
     def provide_disk(self, host: str, *, process: Process | None) -> str:
         """The folder of ``host``, for ``process`` or for the test itself."""
@@ -448,6 +449,23 @@ class Simulation:
         owner = current_owner()
         name = owner.process.name if isinstance(owner, Incarnation) else self._laboratory.name
         self.history.note(self.time(), name, "fault", target, detail=fault)
+
+    @staticmethod
+    def store_name(kind: str, host: str, profile: str | None) -> str:
+        """What tells one store from the others of a run: disks belong to hosts, and each S3 profile has a bucket."""
+        return f"s3 ({profile or 'aws'})" if kind == "s3" else f"{kind} of {host}"
+
+    async def read_back(
+        self, kind: str = "filesystem", *, host: str = "localhost", profile: str | None = None
+    ) -> dict[str, bytes]:
+        """List and read all that ``sim.storage(kind, ...)`` holds, and look for every key that was written, for the checks."""
+        storage = self.storage(kind, host=host, profile=profile)
+        held = {key: await storage.read(key) async for key in storage.list()}
+        store = self.store_name(kind, host, profile)
+        written = {op.key for op in self.history.of("write") if op.call is not None and op.call.store == store}
+        for key in sorted(written - held.keys()):
+            await storage.exists(key)
+        return held
 
     def log(self, level: str, text: str) -> None:
         """A provider logged something."""

@@ -1,0 +1,356 @@
+"""The checkers of storage: each planted bad history is caught, and no history of a real register is called bad."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from factflow_infra_testing.history.checkers import Judgement
+from factflow_infra_testing.history.operations import FAIL, INFO, OK, History
+from factflow_infra_testing.history.storage_calls import StorageCall, Value
+from factflow_infra_testing.history.storage_checkers import (
+    STORAGE_CHECKERS,
+    durable_writes,
+    honest_listings,
+    honoured_conditions,
+    linearizable,
+    whole_objects,
+)
+
+STORE = "s3 (aws)"
+
+
+class Scribe:
+    """Writes histories: ``begin`` and ``end``, or both at once."""
+
+    def __init__(self):
+        self.history = History()
+
+    def begin(self, kind, key="k", *, process="p", **asked):
+        operation = self.history.begin(len(self.history.operations), process, kind, "s3", key)
+        value = asked.pop("value", None)
+        operation.call = StorageCall(STORE, value=None if value is None else Value(value, value), **asked)
+        return operation
+
+    def end(self, operation, outcome=OK, detail="", **told):
+        for name, value in told.items():
+            setattr(operation.call, name, Value(value, value) if name == "value" else value)
+        self.history.finish(operation, operation.invoked, outcome, detail)
+
+    def do(self, kind, key="k", outcome=OK, detail="", told=None, **asked):
+        operation = self.begin(kind, key, **asked)
+        self.end(operation, outcome, detail, **(told or {}))
+        return operation
+
+    def write(self, value, key="k", etag=None, **more):
+        return self.do("write", key, value=value, told={"etag": etag or f"e-{value}"}, **more)
+
+    def read(self, value, key="k", etag=None):
+        return self.do("read", key, told={"value": value, "etag": etag or f"e-{value}"})
+
+    def missing(self, key="k"):
+        return self.do("read", key, FAIL, "ObjectNotFoundError")
+
+    def list(self, *names, prefix=""):
+        return self.do("list", prefix, told={"names": names})
+
+
+def stale_read(s):
+    s.write("a")
+    s.write("b")
+    s.read("a")
+
+
+def lost_write(s):
+    s.write("a")
+    s.missing()
+
+
+def read_goes_back(s):
+    late = s.begin("write", value="b")
+    s.write("a")
+    s.read("b", etag="e")
+    s.read("a")
+    s.read("b", etag="e")
+    s.end(late, INFO)
+
+
+def failed_write_lands(s):
+    s.write("a")
+    s.do("write", value="b", outcome=FAIL, detail="StorageIOError")
+    s.read("b")
+
+
+def two_creates(s):
+    s.write("a", absent=True)
+    s.write("b", absent=True)
+
+
+def two_matches(s):
+    s.write("a")
+    s.write("b", match="e-a")
+    s.write("c", match="e-a")
+
+
+def refused_create_of_nothing(s):
+    s.do("write", value="a", absent=True, outcome=FAIL, detail="PreconditionFailedError")
+    s.write("b")
+    s.read("b")
+
+
+def refused_match_that_holds(s):
+    s.write("a")
+    s.do("write", value="b", match="e-a", outcome=FAIL, detail="PreconditionFailedError")
+
+
+def match_on_a_missing_key(s):
+    s.write("a", match="e-x")
+    s.read("a")
+
+
+def conditional_delete_of_another(s):
+    s.write("a")
+    s.write("b")
+    s.do("delete", match="e-a")
+
+
+def delete_undone(s):
+    s.write("a")
+    s.do("delete")
+    s.read("a")
+
+
+def etag_changes(s):
+    s.write("a", etag="1")
+    s.read("a", etag="2")
+
+
+def listing_misses(s):
+    s.write("a")
+    s.list()
+
+
+def listing_shows_the_deleted(s):
+    s.write("a")
+    s.do("delete")
+    s.list("k")
+
+
+def copy_of_the_old(s):
+    s.write("a")
+    s.write("b")
+    s.do("copy", "k -> l", source="k", told={"value": "a"})
+
+
+def read_of_nothing_written(s):
+    s.write("a")
+    s.read("b")
+
+
+BAD = {
+    linearizable: [
+        stale_read,
+        lost_write,
+        read_goes_back,
+        failed_write_lands,
+        two_creates,
+        two_matches,
+        refused_create_of_nothing,
+        refused_match_that_holds,
+        match_on_a_missing_key,
+        conditional_delete_of_another,
+        delete_undone,
+        etag_changes,
+        listing_misses,
+        listing_shows_the_deleted,
+        copy_of_the_old,
+        read_of_nothing_written,
+    ],
+    whole_objects: [failed_write_lands, read_of_nothing_written],
+    durable_writes: [lost_write, listing_misses],
+    honest_listings: [listing_misses, listing_shows_the_deleted],
+    honoured_conditions: [two_creates, two_matches, refused_create_of_nothing],
+}
+
+
+@pytest.mark.parametrize(
+    ("checker", "plant"), [(checker, plant) for checker, plants in BAD.items() for plant in plants]
+)
+def test_a_planted_bad_history_is_caught(checker, plant):
+    scribe = Scribe()
+    plant(scribe)
+    verdict = checker(scribe.history, STORE)
+    assert verdict.judgement is Judgement.FAIL
+    assert "'k'" in verdict.explanation
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (("b", "a"), "comes after 'b'"),
+        (("a", "a"), "comes after 'a'"),
+        ((".factflow/metadata/1",), "hidden"),
+        (("a", "\U0001f600", "\uffee"), "comes after"),
+    ],
+)
+def test_listings_out_of_order_or_with_hidden_names(names, complaint):
+    scribe = Scribe()
+    scribe.list(*names)
+    verdict = honest_listings(scribe.history, STORE)
+    assert verdict.judgement is Judgement.FAIL
+    assert complaint in verdict.explanation
+
+
+def test_a_damaged_object_is_whole_only_where_a_fault_damaged_it():
+    scribe = Scribe()
+    scribe.write("a")
+    scribe.do("read", "k", FAIL, "CorruptObjectError")
+    assert whole_objects(scribe.history, STORE).judgement is Judgement.FAIL
+    scribe.history.note(0, "p", "fault", "GetObject k", detail="s3-body-corrupt")
+    assert whole_objects(scribe.history, STORE).judgement is Judgement.UNKNOWN
+
+
+def test_an_unconfirmed_write_may_have_landed_or_not_or_land_late():
+    for after in (("a", "a"), ("b", "b"), ("a", "b")):
+        scribe = Scribe()
+        scribe.write("a")
+        scribe.do("write", value="b", outcome=INFO, detail="WriteUnconfirmedError")
+        for value in after:
+            scribe.read(value, etag=None if value == "a" else "e")
+        assert linearizable(scribe.history, STORE).judgement is Judgement.PASS
+        assert whole_objects(scribe.history, STORE).judgement is Judgement.PASS
+
+
+def test_calls_that_overlap_have_no_order():
+    scribe = Scribe()
+    first, second = scribe.begin("write", value="a"), scribe.begin("write", value="b")
+    read = scribe.begin("read")
+    scribe.end(first, etag="e-a")
+    scribe.end(second, etag="e-b")
+    scribe.end(read, FAIL, "ObjectNotFoundError")
+    scribe.read("a")
+    assert linearizable(scribe.history, STORE).judgement is Judgement.PASS
+    scribe.read("b")
+    assert linearizable(scribe.history, STORE).judgement is Judgement.FAIL
+
+
+def test_what_is_too_much_to_search_is_unknown():
+    scribe = Scribe()
+    for number in range(30):
+        scribe.begin("write", value=f"v{number}")
+    scribe.do("read", told={"value": "v3"})
+    verdict = linearizable(scribe.history, STORE, limit=20)
+    assert verdict.judgement is Judgement.UNKNOWN
+    assert "'k'" in verdict.explanation
+
+
+def test_an_empty_history_and_other_stores_are_not_judged():
+    scribe = Scribe()
+    scribe.write("a")
+    scribe.missing()
+    for checker in STORAGE_CHECKERS:
+        assert checker(History(), STORE).judgement is Judgement.UNKNOWN
+        assert checker(scribe.history, "filesystem of localhost").judgement is Judgement.UNKNOWN
+
+
+class Register:
+    """A true register of two keys, whose calls overlap: each takes effect at one moment between its begin and its end."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+        self.scribe = Scribe()
+        self.state: dict[str, tuple[str, str]] = {}
+        self.count = 0
+        self.etags = ["e-none"]
+
+    def run(self, operations):
+        running = []
+        while operations or running:
+            if operations and (not running or self.random.random() < 0.5) and len(running) < 4:
+                operations -= 1
+                running.append([self.begin(), None])
+                continue
+            entry = self.random.choice(running)
+            if entry[1] is None and self.random.random() < 0.7:
+                entry[1] = self.effect(entry[0])
+                if self.random.random() < 0.15 and entry[0].kind in ("write", "delete"):
+                    self.scribe.end(entry[0], INFO, "WriteUnconfirmedError")  # and the answer is lost
+                    running.remove(entry)
+            elif entry[1] is not None:
+                self.scribe.end(entry[0], *entry[1][:2], **entry[1][2])
+                running.remove(entry)
+            elif self.random.random() < 0.05 and entry[0].kind in ("write", "delete"):
+                running.remove(entry)  # killed: it never lands
+        return self.scribe.history
+
+    def begin(self):
+        kind = self.random.choice(["write", "write", "read", "read", "delete", "list", "copy", "stat"])
+        key = self.random.choice(["k", "l"])
+        condition = {}
+        if kind in ("write", "delete") and self.random.random() < 0.5:
+            if kind == "write" and self.random.random() < 0.5:
+                condition = {"absent": True}
+            else:
+                condition = {"match": self.random.choice(self.etags[-4:])}
+        if kind == "write":
+            self.count += 1
+            return self.scribe.begin(kind, key, value=f"v{self.count % 5}", **condition)
+        if kind == "copy":
+            return self.scribe.begin(kind, f"{key} -> l", source=key)
+        return self.scribe.begin(kind, "" if kind == "list" else key, **condition)
+
+    def effect(self, operation):
+        call, key = operation.call, operation.key
+        held = self.state.get(key)
+        if operation.kind in ("write", "delete"):
+            if (call.absent and held is not None) or (
+                call.match is not None and (held is None or held[1] != call.match)
+            ):
+                return FAIL, "PreconditionFailedError", {}
+            if operation.kind == "delete":
+                self.state.pop(key, None)
+                return OK, "", {}
+            self.count += 1
+            self.state[key] = (call.value.content, f"e{self.count}")
+            self.etags.append(f"e{self.count}")
+            return OK, "", {"etag": f"e{self.count}"}
+        if operation.kind == "list":
+            return OK, "", {"names": tuple(sorted(self.state))}
+        if operation.kind == "copy":
+            source = self.state.get(call.source)
+            if source is None:
+                return FAIL, "ObjectNotFoundError", {}
+            self.count += 1
+            self.state["l"] = (source[0], f"e{self.count}")
+            return OK, "", {"value": source[0], "etag": f"e{self.count}"}
+        if held is None:
+            return FAIL, "ObjectNotFoundError", {}
+        return OK, "", {"value": held[0], "etag": held[1]}
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_histories_of_a_true_register_are_never_called_bad(block):
+    judged = 0
+    for seed in range(block * 150, block * 150 + 150):
+        history = Register(seed).run(24)
+        for checker in STORAGE_CHECKERS:
+            verdict = checker(history, STORE)
+            assert verdict.judgement is not Judgement.FAIL, (seed, verdict)
+            judged += verdict.judgement is Judgement.PASS and checker is linearizable
+    assert judged > 140
+
+
+def test_most_changes_to_an_answer_are_noticed():
+    """The other direction: one answer of a true history is made wrong."""
+    caught = tried = 0
+    for seed in range(200):
+        history = Register(seed).run(24)
+        reads = [op for op in history.of("read") if op.outcome == OK]
+        if not reads:
+            continue
+        tried += 1
+        chosen = random.Random(seed).choice(reads)
+        chosen.call.value, chosen.call.etag = Value("never", "never"), "never"
+        caught += linearizable(history, STORE).judgement is Judgement.FAIL
+    assert caught == tried
