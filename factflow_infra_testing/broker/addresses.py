@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from factflow_infra.queue.naming import AmqpNamingStrategy
+from factflow_infra.queue.naming import AmqpNamingStrategy, PulsarNamingStrategy
+from factflow_infra.queue.pulsar.topics import QUEUE_SUBSCRIPTION
 from factflow_infra.queue.transport import DestinationKind
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 
 _NAMING = AmqpNamingStrategy()
+_PULSAR_NAMING = PulsarNamingStrategy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,14 @@ def place_of(address: Address) -> Place:
     return Place(f"{exchange}#{address.subscription or ''}", exchange, label, durable=address.durable)
 
 
-def wire_name_of(address: Address) -> str:
-    """The name of the queue behind ``address`` where a production provider declared it, over AMQP; empty for a topic."""
-    if address.destination.kind is DestinationKind.QUEUE:
-        return _NAMING.encode(address.destination)
-    return "" if address.subscription is None else _NAMING.subscription_queue(address.destination, address.subscription)
+def wire_names_of(address: Address) -> tuple[str, ...]:
+    """The names of the queue behind ``address`` where a production provider declared it, over AMQP or on Pulsar."""
+    destination, subscription = address.destination, address.subscription
+    if destination.kind is DestinationKind.QUEUE:
+        return _NAMING.encode(destination), f"{_PULSAR_NAMING.encode(destination)}#{QUEUE_SUBSCRIPTION}"
+    if subscription is None:
+        return ()
+    return (
+        _NAMING.subscription_queue(destination, subscription),
+        f"{_PULSAR_NAMING.encode(destination)}#{subscription}",
+    )

@@ -97,12 +97,11 @@ class Lanes:
             self._up_armed = False
 
     def _arrive_at_risk(self, arrive: Callable[[Any], None], item: Any) -> None:
-        operation = _OPERATIONS.get(arrive.__name__)
-        if operation is None:
+        frame = self._frame_at_risk(arrive, item)
+        if frame is None:
             arrive(item)
             return
-        label = operation[1](item)
-        fate = self.server.meet_frame(self, operation[0], label)
+        fate = self.server.meet_frame(self, *frame)
         if fate.delay:
             self._hold_up(fate.delay, arrive, item)
         elif fate.loss in (BEFORE, INSIDE):  # half a frame is none
@@ -111,6 +110,11 @@ class Lanes:
             arrive(item)
             if fate.loss:
                 self.reset("connection reset by peer")
+
+    def _frame_at_risk(self, arrive: Callable[[Any], None], item: Any) -> tuple[str, str] | None:
+        """What a frame is called in plans and whom it is about, or None for one that meets no fault of the network."""
+        operation = _OPERATIONS.get(arrive.__name__)
+        return None if operation is None else (operation[0], operation[1](item))
 
     def _hold_up(self, seconds: float, arrive: Callable[[Any], None], item: Any) -> None:
         """Have a frame, and all behind it, arrive later."""

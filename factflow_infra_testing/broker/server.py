@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from factflow_infra.errors import QueueConnectionError
 from factflow_infra.queue.destinations import parse_destination
 from factflow_infra.queue.transport import Address, Envelope
-from factflow_infra_testing.broker.addresses import place_of, wire_name_of
+from factflow_infra_testing.broker.addresses import place_of, wire_names_of
 from factflow_infra_testing.broker.faults import FAILOVER_SECONDS
 from factflow_infra_testing.broker.lanes import LATENCY
 from factflow_infra_testing.broker.link import Link
@@ -301,5 +301,5 @@ class SimulatedBroker(Strikes):
 
     def _queue_name(self, destination: str, subscription: str | None) -> str:
         address = Address(parse_destination(destination), subscription)
-        name = place_of(address).queue
-        return name if name in self.broker.queues else wire_name_of(address)
+        names = (place_of(address).queue, *wire_names_of(address))
+        return next((name for name in names if name in self.broker.queues), names[0])

@@ -128,7 +128,7 @@ class SimulatedTransport:
             envelope,
             size=len(content.body),
             client=self._client,
-            source=_source_of(headers) if headers else "",
+            source=source_of(headers) if headers else "",
             laboratory=not self._exposed,
         )
         await link.publish(place, message, delay)
@@ -159,7 +159,7 @@ class SimulatedTransport:
         return SimulatedConsumer(link, consumer)
 
 
-def _source_of(headers: Mapping[str, str]) -> str:
+def source_of(headers: Mapping[str, str]) -> str:
     """The label of the queue that a dead-lettered copy came from; empty for any other message."""
     source = headers.get(_SOURCE_HEADER, "").removeprefix(QUEUE_PREFIX)
     return f"{source}#{headers.get(_SUBSCRIPTION_HEADER, '')}" if source.startswith(TOPIC_PREFIX) else source

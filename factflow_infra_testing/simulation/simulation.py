@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from factflow_infra.errors import InfraError, SettingsError
 from factflow_infra.queue.destinations import parse_destination
 from factflow_infra.queue.transport import DestinationKind
+from factflow_infra_testing.api.tier import ApiTier
 from factflow_infra_testing.broker.events import ACCEPTED, ACKED, DEAD_LETTERED, DELIVERED, DROPPED, FAULT
 from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.history.checkers import Judgement, Verdict
@@ -64,6 +65,8 @@ STEP_FAULTS: Final = (
     (POWER_LOSS, POWER_CHOICES),
 )
 LABORATORY: Final = "test"
+PULSAR: Final = "pulsar"
+"""The profile whose client cannot live in virtual time, and has the API tier instead of the wire."""
 LOOKS: Final = frozenset({"read", "stat", "list", "log"})
 """Operations that move nothing: a service that polls its storage is at rest."""
 _NOT_IN_NAMES: Final = "/@#\\"
@@ -94,7 +97,8 @@ class Simulation:
         self.loop = loop
         self.history = History()
         self.check = Checks(self)
-        self.tier = "model"
+        self.tier: str | None = None
+        """The tier where none is given: ``None`` for ``"model"``, and for ``"api"`` on Pulsar."""
         self.unrecorded = False
         self.parts: dict[str, None] = {}
         """What is exposed to faults of its own (``FaultKind.part``), in the order of its first use."""
@@ -106,6 +110,7 @@ class Simulation:
         self._laboratory = Laboratory(self)
         self._brokers: dict[str, SimulatedBroker] = {}
         self._wire = WireTier(session)
+        self._api = ApiTier(session)
         self._processes: dict[str, Process] = {}
         self._events: list[BrokerEvent] = []
         self._keys: set[str] = set()
@@ -150,7 +155,8 @@ class Simulation:
         self, profile: str = "rabbitmq", *, tier: str | None = None, exposed: bool = False, **options: object
     ) -> QueueProtocol:
         """The test's own queue provider, outside the faults unless ``exposed``. ``tier``: ``"model"``, the production engine
-        on the simulated broker, or ``"wire"``, the production provider and its client library; ``sim.tier`` unless given.
+        on the simulated broker, ``"wire"``, the production provider and its client library, or on Pulsar ``"api"``, the production
+        provider on a stand-in for the library's C++ half; ``sim.tier`` unless given.
         """
         return self.provide_queue(profile, tier=tier, process=None, options=options, exposed=exposed)
 
@@ -196,12 +202,14 @@ class Simulation:
         return broker
 
     def uri(self, profile: str = "rabbitmq") -> str:
-        """Where any AMQP client in the simulation reaches the broker of ``profile``: processes meet the faults there.
+        """Where any client in the simulation reaches the broker of ``profile``, over AMQP or with Pulsar's library: processes
+        meet the faults there.
 
         What such a client handles is not in the history: checks that need it say ``UNKNOWN`` from here on.
         """
         self.unrecorded = True
-        return self._wire.uri(self.broker(profile))
+        broker = self.broker(profile)
+        return self._api.uri(broker) if broker.profile.name == PULSAR else self._wire.uri(broker)
 
     def _observe(self, event: BrokerEvent) -> None:
         if self.history.closed:
@@ -391,8 +399,12 @@ class Simulation:
         exposed: bool = True,
     ) -> QueueProtocol:
         """A queue provider for ``process``, or for the test itself."""
-        tier, broker = tier or self.tier, self.broker(profile)
-        if tier == "wire":
+        broker = self.broker(profile)
+        on_pulsar = broker.profile.name == PULSAR
+        tier = tier or self.tier or ("api" if on_pulsar else "model")
+        if tier == "api" and on_pulsar:
+            provider = self._api.queue(broker, exposed=process is None and exposed, options=options)
+        elif tier == "wire" and not on_pulsar:
             host = "localhost" if process is None else process.host
             provider = self._wire.queue(broker, host=host, exposed=process is None and exposed, options=options)
         elif tier == "model":
@@ -404,7 +416,8 @@ class Simulation:
                 broker, client=client, exposed=process is not None or exposed, host=host, **options
             )
         else:
-            raise SettingsError(f"there is no tier {tier!r}; this version has: 'model', 'wire'")
+            known = "'model', 'api'" if on_pulsar else "'model', 'wire'"
+            raise SettingsError(f"there is no tier {tier!r} for {broker.profile.name!r}; this version has: {known}")
         return RecordedQueue(provider, process or self._laboratory, self.canonical)
 
     def provide_storage(

@@ -25,7 +25,7 @@ from factflow_infra_testing.broker.lanes import LATENCY
 from factflow_infra_testing.simulation.owners import current_owner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from factflow_infra_testing.wire.pulsar.frontend import PulsarFrontEnd
 
@@ -49,7 +49,7 @@ class Listening:
 
 
 class ApiClient:
-    """As ``_pulsar.Client``. ``find``: what listens at its address, ``None`` where nothing does.
+    """As ``_pulsar.Client``. ``addresses``: hosts and ports, which it tries in turn; ``services``: what listens where.
 
     It belongs to the process in which it was made.
     """
@@ -58,11 +58,14 @@ class ApiClient:
         self,
         loop: Any,
         configuration: Any,
-        find: Callable[[], Listening | None],
+        addresses: Sequence[tuple[str, int]],
+        services: Mapping[tuple[str, int], Listening],
     ) -> None:
         self.loop = loop
         self.operation_timeout = float(configuration.operation_timeout_seconds())
-        self._find = find
+        self._addresses = addresses
+        self._services = services
+        self._attempts = 0
         self._owner = current_owner()
         self._state = OPEN
         self._connection: ClientConnection | None = None
@@ -248,24 +251,28 @@ class ApiClient:
                 self.loop.call_later(2 * LATENCY, self._reach)
 
     def _reach(self) -> None:
-        listening = self._find()
+        address = self._addresses[self._attempts % len(self._addresses)]
+        self._attempts += 1
+        listening = self._services.get(address)
         if listening is None:
             self._tell(RETRYABLE, None)
             return
-        front_end, owner = listening.front_end, self._owner
+        owner, server = self._owner, listening.front_end.server
         exposed = listening.exposed or owner is not None
-        if front_end.down and exposed:
-            self._tell(RETRYABLE, None)
-        elif front_end.down:
-            # The test's own does not meet a restart: it waits for the end of it.
-            self.loop.call_at(front_end.server.up_at, self._reach)
-        elif self._state == CLOSED:
+        there = address[0] if address[0] in server.hosts else server.hosts[0]
+        if self._state == CLOSED:
             self._tell(ALREADY_CLOSED, None)
+        elif exposed and not server.host_is_up(there):
+            self._tell(RETRYABLE, None)
+        elif listening.front_end.down:
+            # The test's own does not meet a restart: it waits for the end of it.
+            self.loop.call_at(server.up_at, self._reach)
         else:
             ClientConnection(
-                front_end,
+                listening.front_end,
                 listening.client or (LABORATORY if owner is None else owner.name),
                 exposed=exposed,
+                hosts=("localhost" if owner is None else owner.host, there),
                 operation_timeout=self.operation_timeout,
                 on_ready=self._greeted,
                 on_closed=self._lost,

@@ -53,6 +53,7 @@ class ClientConnection:
         owner: str,
         *,
         exposed: bool,
+        hosts: tuple[str, str],
         operation_timeout: float,
         on_ready: Callable[[str, ClientConnection], None],
         on_closed: Callable[[ClientConnection], None],
@@ -65,7 +66,7 @@ class ClientConnection:
         self.producers: dict[int, Handler] = {}
         self.consumers: dict[int, Handler] = {}
         self.open = True
-        self._line = ApiLine(front_end, owner, exposed=exposed, on_command=self._take, on_lost=self._lost)
+        self._line = ApiLine(front_end, owner, exposed=exposed, hosts=hosts, on_command=self._take, on_lost=self._lost)
         self._line.command("connect", {"client_version": "stand-in", "protocol_version": PROTOCOL_VERSION})
 
     def request(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra_testing.broker.link import Link
 from factflow_infra_testing.wire.pulsar.session import ProtocolViolationError, PulsarSession
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
 Command = tuple[str, "Mapping[str, Any]", "Content | None"]
 
 
+_OPERATIONS: Final = MappingProxyType(
+    {
+        "send": "publish",
+        "ack": "ack",
+        "redeliver_unacknowledged_messages": "nack",
+        "subscribe": "subscribe",
+        "close_consumer": "unsubscribe",
+    }
+)
+"""What commands are called in plans: as the same frames of the other tiers."""
+
+
 class ApiLine(Link):
     """A client's connection to ``front_end``. ``on_command`` is called at the client's end, ``on_lost`` once."""
 
@@ -26,10 +39,11 @@ class ApiLine(Link):
         client: str,
         *,
         exposed: bool,
+        hosts: tuple[str, str],
         on_command: Callable[[str, Mapping[str, Any], Content | None], None],
         on_lost: Callable[[Exception | None], None],
     ) -> None:
-        super().__init__(front_end.server, client, exposed=exposed, on_lost=on_lost)
+        super().__init__(front_end.server, client, exposed=exposed, on_lost=on_lost, hosts=hosts)
         self._on_command = on_command
         self._session = PulsarSession(front_end, self)
         front_end.server.attach(self)
@@ -50,6 +64,13 @@ class ApiLine(Link):
         self.kill(silent=False)
 
     # --- the broker's end -------------------------------------------------------------------------------------------
+
+    def _frame_at_risk(self, arrive: Callable[[Any], None], item: Any) -> tuple[str, str] | None:
+        if arrive != self._arrive_command:
+            return super()._frame_at_risk(arrive, item)
+        operation = _OPERATIONS.get(item[0])
+        label = self._session.label_of(item[0], item[1]) if operation else None
+        return None if operation is None or label is None else (operation, label)
 
     def _arrive_command(self, command: Command) -> None:
         if not self.server_open:

@@ -35,15 +35,16 @@ def _client(original: Any) -> Callable[[str, Any], Any]:
             return original(service_url, configuration)
         from factflow_infra_testing.api.pulsar.client import ApiClient
 
-        services, address = world.loop.network.services, _address(service_url)
-        return ApiClient(world.loop, configuration, lambda: services.get(address))
+        return ApiClient(world.loop, configuration, addresses_of(service_url), world.loop.network.services)
 
     return make
 
 
-def _address(service_url: str) -> tuple[str, int]:
-    parts = urlsplit(service_url.split(",", maxsplit=1)[0])
-    return parts.hostname or "", parts.port or DEFAULT_PORT
+def addresses_of(service_url: str) -> list[tuple[str, int]]:
+    """The hosts and ports in a service URL, which may name several with commas between."""
+    scheme, _, hosts = service_url.partition("://")
+    split = [urlsplit(f"{scheme}://{host}") for host in hosts.split(",")]
+    return [(parts.hostname or "", parts.port or DEFAULT_PORT) for parts in split]
 
 
 def _builder(original: Any) -> Callable[[], Any]:

@@ -69,6 +69,11 @@ class Consumers:
             "consumer_stats": self._stats,
         }
 
+    def label_of(self, number: int) -> str | None:
+        """What the subscription of a consumer is called."""
+        consumer = self._consumers.get(number)
+        return None if consumer is None else consumer.subscription.queue.label
+
     def end(self) -> None:
         """The connection is gone; what they held goes back with it."""
         for consumer in self._consumers.values():

@@ -5,16 +5,16 @@ from __future__ import annotations
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any, Final
 
+from factflow_infra.queue.pulsar import wire
+from factflow_infra_testing.broker.transport import source_of
 from factflow_infra_testing.wire.pulsar.frames import read_batch
 from factflow_infra_testing.wire.pulsar.protobuf import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from factflow_infra.queue.transport import Envelope
     from factflow_infra_testing.wire.pulsar.frames import Content, Single
-
-MESSAGE_ID_PROPERTY: Final = "factflow-message-id"
-"""The property in which the production provider sends the message id."""
 
 NO_KEY: Final = "NONE_KEY"
 """What the broker takes for the key of messages that have none."""
@@ -53,13 +53,30 @@ def keys_of(content: Content) -> tuple[str, ...]:
     if len(found) != count:
         return tuple(f"{base}:{index}" for index in range(count)) if count > 1 else (base,)
     return tuple(
-        properties_of(single).get(MESSAGE_ID_PROPERTY) or (f"{base}:{index}" if count > 1 else base)
+        properties_of(single).get(wire.ID) or (f"{base}:{index}" if count > 1 else base)
         for index, (single, _) in enumerate(found)
     )
 
 
 def properties_of(metadata: Mapping[str, Any]) -> dict[str, str]:
     return {pair["key"]: pair["value"] for pair in metadata.get("properties", ())}
+
+
+def envelope_of(content: Content) -> Envelope | None:
+    """The message as the production provider reads it; ``None`` for a batch, of which it makes none."""
+    from factflow_infra_testing.api.pulsar.values import Message
+
+    if is_batch(content):
+        return None
+    ((metadata, data),) = singles(content)
+    return wire.decode(Message(metadata, data))[0]
+
+
+def source_label(content: Content) -> str:
+    """The label of the queue that a dead-lettered copy came from; empty for any other message."""
+    if is_batch(content):
+        return ""  # providers send none
+    return source_of(properties_of(content.metadata))
 
 
 def group_of(content: Content) -> str | bytes:

@@ -15,6 +15,8 @@ from factflow_infra_testing.wire.pulsar.protobuf import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from factflow_infra.queue.transport import Envelope
+
 MAX_MESSAGE_SIZE: Final = 5 * 1024 * 1024
 """Bytes of metadata and payload that the broker takes."""
 MAX_FRAME_SIZE: Final = MAX_MESSAGE_SIZE + 10 * 1024
@@ -69,6 +71,13 @@ class Content:
         self.metadata = metadata
         self.payload = payload
         self.intact = intact
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """The message as the production provider reads it; ``None`` for a batch, of which it makes none."""
+        from factflow_infra_testing.wire.pulsar.content import envelope_of
+
+        return envelope_of(self)
 
 
 class Cutter:

@@ -21,6 +21,7 @@ from factflow_infra_testing.wire.pulsar.commands import (
 from factflow_infra_testing.wire.pulsar.consuming import NOBODY_ASKED, Consumers
 from factflow_infra_testing.wire.pulsar.content import keys_of
 from factflow_infra_testing.wire.pulsar.frames import MAX_MESSAGE_SIZE
+from factflow_infra_testing.wire.pulsar.labels import subscription_label
 from factflow_infra_testing.wire.pulsar.topics import PulsarError, id_of
 
 if TYPE_CHECKING:
@@ -131,6 +132,15 @@ class PulsarSession:
         version = min(PROTOCOL_VERSION, fields.get("protocol_version", 0))
         answer = {"server_version": SERVER_VERSION, "protocol_version": version, "max_message_size": MAX_MESSAGE_SIZE}
         self.peer.send("connected", answer)
+
+    def label_of(self, name: str, fields: Mapping[str, Any]) -> str | None:
+        """What the queue or topic that a command is about is called; ``None`` where it is about none that is known."""
+        if name == "send":
+            producer = self._producers.get(fields["producer_id"])
+            return None if producer is None else producer.topic.label
+        if name == "subscribe":
+            return subscription_label(fields["topic"], fields["subscription"])
+        return self.consumers.label_of(fields["consumer_id"])
 
     def end(self) -> None:
         """The connection is gone: its producers and consumers are, and what those held goes back."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from factflow_infra_testing.broker.entries import NOWHERE, Message
 from factflow_infra_testing.broker.queues import Dispatch
 from factflow_infra_testing.wire.pulsar.commands import EARLIEST, ServerError, SubscriptionType
-from factflow_infra_testing.wire.pulsar.content import group_of, keys_of
+from factflow_infra_testing.wire.pulsar.content import group_of, keys_of, source_label
 from factflow_infra_testing.wire.pulsar.labels import subscription_label, topic_label
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class Topic:
             content,
             size=len(content.raw),
             client=client,
+            source=source_label(content),
             laboratory=laboratory,
             due=due,
             group=group_of(content),

@@ -205,6 +205,8 @@ class Program:
         consumers, self.consumers[name] = self.consumers[name], []
         for consumer in consumers:
             await consumer.close()
+        if len(consumers) > 1:
+            self.arrived[name].clear()  # what the first to close gave back to the others
 
     async def op_unsubscribe(self, name, number):
         if self.consumers[name]:

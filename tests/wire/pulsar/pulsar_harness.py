@@ -1,0 +1,160 @@
+"""The queue contract's harness for the production Pulsar provider: on the client's stand-in, in virtual time, and on the real
+client over the wire, in real time.
+"""
+
+import asyncio
+
+from pulsar_clients import Gate, connect, run_loop
+
+from factflow_infra.queue.naming import PulsarNamingStrategy
+from factflow_infra.queue.pulsar import PulsarQueueProvider, wire
+from factflow_infra.queue.settings import QueueSettings
+from factflow_infra_testing.api.pulsar.provider import attach, listening
+from factflow_infra_testing.contracts import LIVE_PACE, PlainQueueBackend
+from factflow_infra_testing.contracts.harnesses.simulated_queue import (
+    ArmedDecisions,
+    SimulatedQueueBackend,
+    SimulatedQueueHarness,
+)
+from factflow_infra_testing.contracts.pace import VIRTUAL_PACE
+from factflow_infra_testing.contracts.queue import QueueCapability, exercise_queue
+from factflow_infra_testing.simulation.runner import run
+from factflow_infra_testing.wire.pulsar.frames import Content
+from factflow_infra_testing.wire.pulsar.serving import serve
+
+# What ends an interpreter or a coroutine is let through and reported when a handler raises it.
+LET_THROUGH = (GeneratorExit, KeyboardInterrupt, SystemExit)
+FOREIGN = {wire.TIMESTAMP: "no moment", wire.ID: "foreign"}
+
+
+async def never(*_args, **_kwargs):
+    await asyncio.get_running_loop().create_future()
+
+
+def topic_of(destination):
+    naming = PulsarNamingStrategy()
+    return naming.encode(naming.destination(destination))
+
+
+class ApiBackend(SimulatedQueueBackend):
+    """Each provider connects to a host of its own, so that its connections can be told from the others'."""
+
+    def __init__(self, subscription_type="shared"):
+        super().__init__("pulsar", lambda *_: None)
+        self._front_end = listening(self.broker, "broker", exposed=True)
+        self._subscription_type = subscription_type
+        self._names = {}
+
+    async def provider(self):
+        client = f"client-{len(self._names) + 1}"
+        attach(self._front_end, client, exposed=True, client=client)
+        settings = QueueSettings(
+            uri=f"pulsar://{client}:6650", subscription_type=self._subscription_type, reconnect_base=0.05
+        )
+        provider = PulsarQueueProvider(settings)
+        self._names[provider] = client
+        return provider
+
+    async def sever(self, provider):
+        if (live := provider._transport._live) is not None:
+            live.session.lose("cut off by the test")
+        await asyncio.sleep(0.001)
+
+    async def start_broker(self):
+        # Longer than the client may take to come back by itself: a real broker takes longer still.
+        await asyncio.sleep(5)
+        await super().start_broker()
+
+    async def stall(self, provider):
+        self.broker.stall_client(self._names[provider], 3600.0)
+
+    async def kill(self, provider):
+        provider._transport.connect = never
+        await self.sever(provider)
+
+    async def inject(self, destination):
+        properties = [{"key": key, "value": value} for key, value in FOREIGN.items()]
+        metadata = {"producer_name": "foreign", "sequence_id": 0, "publish_time": 1, "properties": properties}
+        self.broker.advance()
+        topic = self._front_end.topics.topic(topic_of(destination))
+        content = Content(b"", metadata, b"\xff written by another program", intact=True)
+        topic.publish(content, client="foreign", laboratory=False, due=None)
+        self.broker.flush()
+
+
+class ApiHarness(SimulatedQueueHarness):
+    def __init__(self, subscription_type="shared", **options):
+        super().__init__("pulsar", **options)
+        # A lost confirm is not seen: the client connects and sends again. The one refusal that it tells of is that of a
+        # message which arrived corrupted, and as it may have sent it before, that is no certainty.
+        self.capabilities -= {QueueCapability.LOSE_CONFIRM, QueueCapability.REFUSE}
+        self._subscription_type = subscription_type
+
+    def run(self, check):
+        async def main():
+            backend = ApiBackend(self._subscription_type)
+            await exercise_queue(check, backend, capabilities=self.capabilities, pace=VIRTUAL_PACE)
+
+        outcome = run(main)
+        outcome.result()
+        lost = [one for one in outcome.unhandled if not isinstance(one.error, LET_THROUGH)]
+        assert not lost, f"nobody took these errors: {lost}"
+
+
+class WireBackend(PlainQueueBackend):
+    """The real client, and the simulated broker behind a socket; each provider goes through a proxy of its own."""
+
+    def __init__(self, server, decisions):
+        self._server = server
+        self._decisions = decisions
+        self._gates = {}
+
+    async def provider(self):
+        gate = await Gate.open(self._server.url)
+        provider = PulsarQueueProvider(QueueSettings(uri=gate.url, reconnect_base=0.05, reconnect_cap=0.5))
+        self._gates[provider] = gate
+        return provider
+
+    async def sever(self, provider):
+        if (live := provider._transport._live) is not None:
+            live.session.lose("cut off by the test")
+
+    async def kill(self, provider):
+        provider._transport.connect = never
+        await self.sever(provider)
+
+    async def refuse(self, destination):
+        self._decisions.arm("publish-refused", destination.removeprefix("/queue/"))
+
+    async def inject(self, destination):
+        client = connect(self._server.url)
+        producer = await client.create_producer(topic_of(destination), batching_enabled=False)
+        await producer.send(b"foreign", FOREIGN)
+        await client.close()
+
+
+WIRE_CAPABILITIES = frozenset(
+    {
+        QueueCapability.SEVER,
+        QueueCapability.KILL,
+        QueueCapability.INJECT,
+        QueueCapability.TOPICS,
+        QueueCapability.DURABLE_SUBSCRIPTIONS,
+        QueueCapability.DELAY,
+        QueueCapability.BATCH,
+        QueueCapability.ORDERING_KEY,
+    }
+)
+
+
+class WireHarness:
+    capabilities = WIRE_CAPABILITIES
+
+    def run(self, check):
+        async def main():
+            decisions = ArmedDecisions()
+            async with await serve(decisions=decisions) as server:
+                backend = WireBackend(server, decisions)
+                await exercise_queue(check, backend, capabilities=self.capabilities, pace=LIVE_PACE)
+
+        run_loop(main())
