@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from factflow_infra.queue.pulsar import wire
 from factflow_infra_testing.broker.transport import source_of
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from factflow_infra.queue.transport import Envelope
     from factflow_infra_testing.wire.pulsar.frames import Content, Single
-
-NO_KEY: Final = "NONE_KEY"
-"""What the broker takes for the key of messages that have none."""
 
 
 def singles(content: Content) -> Sequence[Single]:
@@ -80,13 +77,17 @@ def source_label(content: Content) -> str:
 
 
 def group_of(content: Content) -> str | bytes:
-    """What a Key_Shared subscription goes by: the ordering key, else the partition key; of a batch, its first message's."""
+    """What a Key_Shared subscription goes by: the ordering key, else the partition key; of a batch, its first message's.
+
+    A message without a key is a group of its own.
+    """
     metadata = content.metadata
+    alone = f"{metadata['producer_name']}-{metadata['sequence_id']}"
     if is_batch(content) and "ordering_key" not in metadata and "partition_key" not in metadata:
         metadata = next((single for single, _ in singles(content)), metadata)
     if ordering_key := metadata.get("ordering_key"):
         return ordering_key
     key = metadata.get("partition_key")
     if key is None:
-        return NO_KEY
+        return alone
     return b64decode(key) if metadata.get("partition_key_b64_encoded") else key.encode()
