@@ -37,6 +37,8 @@ CAPABILITIES = frozenset(
         QueueCapability.BATCH,
         QueueCapability.ORDERING_KEY,
         QueueCapability.LARGE_MESSAGES,
+        QueueCapability.REDELIVERED_FLAG,  # the provider remembers what it held
+        QueueCapability.REMEMBERS_DELIVERIES,
     }
 )
 

@@ -32,11 +32,22 @@ class Case:
     mended: Callable[..., Any]
     scenario: Callable[..., Any]
 
-    def search(self, service: Callable[..., Any], *, examples: int, seed: int = 0, tier: str = "model") -> SearchResult:
-        """Look for a failure of ``service`` under every fault there is."""
+    def search(
+        self,
+        service: Callable[..., Any],
+        *,
+        examples: int,
+        seed: int = 0,
+        tier: str = "model",
+        profile: str | None = None,
+    ) -> SearchResult:
+        """Look for a failure of ``service`` under every fault there is. ``profile``: another broker than the one it asks for."""
 
         async def scenario(sim: Any) -> None:
             sim.tier = tier
+            if profile is not None:
+                provide = sim.provide_queue
+                sim.provide_queue = lambda _, **how: provide(profile, **how)
             await self.scenario(sim, service)
 
         return search(scenario, faults=Faults.all(), max_examples=examples, seed=seed)

@@ -192,12 +192,15 @@ class ArtemisConsumer:
         self._on_closed(self)
         await self.session.close()
 
+    def remember(self) -> None:
+        """What is held comes again though its handling may have begun, and Artemis flags at most the oldest of it (ART-3)."""
+        self._seen.update((delivery.number, None) for delivery in self._held)
+
     def _lost(self, reason: Exception) -> None:
-        """The connection is gone: what was held comes again, though Artemis flags only the oldest of it (ART-3)."""
         if self.over:
             return
         self.taking = False
         self.over = True
         self._on_closed(self)
-        self._seen.update((delivery.number, None) for delivery in self._held)
+        self.remember()
         self._on_cancelled(reason)

@@ -49,6 +49,7 @@ class ArtemisTransport:
                 self._session = None
             # Their connections may live: with a farewell, nothing is left behind (ART-4).
             for consumer in list(self._consumers):
+                consumer.remember()
                 self._spawn(consumer.close())
             on_lost(reason)
 
