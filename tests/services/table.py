@@ -1,7 +1,11 @@
-"""The corpus as a table for the docs: ``python -m tests.services.table``, from the root of the repository."""
+"""The corpus as a table for the docs: ``python -m tests.services.table``, from the root of the repository.
+
+``--tier wire`` and ``--profile artemis`` make it of another tier and broker.
+"""
 
 from __future__ import annotations
 
+import argparse
 import platform
 import statistics
 import time
@@ -10,8 +14,15 @@ from .corpus import NAMES, case
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tier", choices=("model", "wire"), default="model")
+    parser.add_argument("--profile", help="of the broker; that which each service asks for unless given")
+    parser.add_argument("--survive", type=int, default=500, help="examples of the mended twin (500)")
+    chosen = parser.parse_args()
+    where = {"tier": chosen.tier, "profile": chosen.profile}
     print(
-        f"Python {platform.python_version()}, model tier, all faults, seed 0, 200 examples to find, 500 to survive.\n"
+        f"Python {platform.python_version()}, {chosen.tier} tier, {chosen.profile or 'rabbitmq'}, all faults, seed 0, "
+        f"200 examples to find, {chosen.survive} to survive.\n"
     )
     print(
         "| service | examples until found | seconds, minimising included | minimal plan | mended: examples, seconds |"
@@ -20,8 +31,8 @@ def main() -> None:
     sizes: list[int] = []
     for name in NAMES:
         mistake = case(name)
-        found = mistake.search(mistake.broken, examples=200)
-        mended = mistake.search(mistake.mended, examples=500)
+        found = mistake.search(mistake.broken, examples=200, **where)
+        mended = mistake.search(mistake.mended, examples=chosen.survive, **where)
         plan = "**not found**" if found.finding is None else ", ".join(f"`{fault!r}`" for fault in found.finding.plan)
         if found.finding is not None:
             sizes.append(len(found.finding.plan))
