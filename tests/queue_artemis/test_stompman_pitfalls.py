@@ -93,9 +93,7 @@ class TestAnExceptionIsANack:
 
         async def scenario():
             async with client() as connected:
-                subscription = await connected.subscribe(
-                    "/queue/orders", fail, on_suppressed_exception=lambda *_: None, receipt_timeout=5
-                )
+                subscription = await connected.subscribe("/queue/orders", fail, on_suppressed_exception=lambda *_: None)
                 deliver(await subscribed(server), 1)
                 await asyncio.sleep(1)
                 await subscription.unsubscribe()
