@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from factflow_infra_testing.wire.amqp.command import serve
+from factflow_infra_testing.wire.command import serve
 
 if TYPE_CHECKING:
     from factflow_infra_testing.demo.service import InvoiceWorker

@@ -126,10 +126,11 @@ class Entry:
 class Delivery:
     """One delivery of an entry, unsettled while ``session.unacked`` holds it.
 
-    ``count`` is 1 the first time, ``None`` where this broker reports no count.
+    ``count`` is 1 the first time, ``None`` where this broker reports no count. ``size``: the bytes that it counts towards
+    its consumer's window.
     """
 
-    __slots__ = ("consumer", "count", "entry", "queue", "redelivered", "session", "tag")
+    __slots__ = ("consumer", "count", "entry", "queue", "redelivered", "session", "size", "tag")
 
     def __init__(
         self, tag: int, entry: Entry, queue: Queue, session: Session, consumer: Consumer | None, count: int | None
@@ -141,3 +142,4 @@ class Delivery:
         self.consumer = consumer
         self.redelivered = entry.redelivered
         self.count = count
+        self.size = entry.message.size

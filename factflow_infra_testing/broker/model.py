@@ -262,6 +262,7 @@ class Broker(Holdings):
         auto_ack: bool = False,
         cancelled: Callable[[], None] | None = None,
         permits: int | None = None,
+        weigh: Callable[[Delivery], int] | None = None,
     ) -> Consumer:
         """A consumer of ``queue_name``; it is last in turn. Raises ``RefusedError``: no queue, or another's exclusive one."""
         queue = self.queue(queue_name, session.connection)
@@ -276,6 +277,7 @@ class Broker(Holdings):
             cancelled=cancelled,
             permits=permits,
             serial=self._serial,
+            weigh=weigh,
         )
         session.consumers[consumer] = None
         queue.consumers[consumer] = None
@@ -378,6 +380,8 @@ class Broker(Holdings):
             entry.redelivered = not self._decisions.pick(2, REDELIVERY_UNFLAGGED, queue.label)
         session.last_tag = tag = session.last_tag + 1
         delivery = Delivery(tag, entry, queue, session, consumer, entry.returns + 1 if queue.type.counts else None)
+        if consumer is not None and consumer.weigh is not None:
+            delivery.size = consumer.weigh(delivery)
         if not auto_ack:
             session.unacked[tag] = delivery
             queue.unacked += 1
@@ -386,7 +390,7 @@ class Broker(Holdings):
                     group = entry.message.group
                     queue.holders[group] = (consumer, queue.holders.get(group, (consumer, 0))[1] + 1)
                 consumer.held += 1
-                consumer.held_bytes += entry.message.size
+                consumer.held_bytes += delivery.size
                 if session.limit:  # so that the next room under the common limit is another consumer's
                     session.consumers.pop(consumer, None)
                     session.consumers[consumer] = None
@@ -473,7 +477,7 @@ class Broker(Holdings):
                 consumer = delivery.consumer
                 if consumer is not None:
                     consumer.held -= 1
-                    consumer.held_bytes -= delivery.entry.message.size
+                    consumer.held_bytes -= delivery.size
                     self._wait_in_turn(consumer)
         self._dispatch_all(touched)
 
@@ -481,7 +485,7 @@ class Broker(Holdings):
         consumer = delivery.consumer
         if consumer is not None:
             consumer.held -= 1
-            consumer.held_bytes -= delivery.entry.message.size
+            consumer.held_bytes -= delivery.size
         session = delivery.session
         if session.limit:  # the common limit: any consumer of the session may go on now
             for other in list(session.consumers):

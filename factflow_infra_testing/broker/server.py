@@ -301,5 +301,8 @@ class SimulatedBroker(Strikes):
 
     def _queue_name(self, destination: str, subscription: str | None) -> str:
         address = Address(parse_destination(destination), subscription)
-        names = (place_of(address).queue, *wire_names_of(address))
-        return next((name for name in names if name in self.broker.queues), names[0])
+        place, queues = place_of(address), self.broker.queues
+        for name in (place.queue, *wire_names_of(address)):
+            if name in queues:
+                return name
+        return next((queue.name for queue in queues.values() if queue.label == place.label), place.queue)

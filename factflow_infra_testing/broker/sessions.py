@@ -48,7 +48,8 @@ class Consumer:
 
     ``deliver`` is called with each delivery, in order, in the middle of the broker's own work: it may only note it.
     ``cancelled`` is called when the broker ends the consumer. ``permits``: how many more messages it has asked for, where it
-    asks; ``None`` where only what it holds counts. ``serial`` tells the consumers of a broker apart.
+    asks; ``None`` where only what it holds counts. ``serial`` tells the consumers of a broker apart. ``weigh``: the bytes that a
+    delivery counts towards the window, where those are not the message's size.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Consumer:
         "serial",
         "session",
         "waiting",
+        "weigh",
         "window",
     )
 
@@ -79,6 +81,7 @@ class Consumer:
         cancelled: Callable[[], None] | None,
         permits: int | None,
         serial: int,
+        weigh: Callable[[Delivery], int] | None,
     ) -> None:
         self.session = session
         self.queue = queue
@@ -89,6 +92,7 @@ class Consumer:
         self.cancelled = cancelled
         self.permits = permits
         self.serial = serial
+        self.weigh = weigh
         self.held = 0
         self.held_bytes = 0
         self.active = True

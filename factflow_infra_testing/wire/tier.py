@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from factflow_infra.errors import SettingsError
+from factflow_infra_testing.wire.protocols import protocol_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -11,6 +14,8 @@ if TYPE_CHECKING:
     from factflow_infra.protocols import QueueProtocol
     from factflow_infra_testing.broker.server import SimulatedBroker
     from factflow_infra_testing.simulation.session import SimulationSession
+
+_ENGINE_ONLY: Final = frozenset({"options", "naming"})
 
 
 class WireTier:
@@ -22,16 +27,23 @@ class WireTier:
 
     def uri(self, broker: SimulatedBroker) -> str:
         """Where any client in the simulation reaches ``broker``, which listens from now on."""
-        with self._session.importing():
-            from factflow_infra_testing.wire.amqp.provider import broker_uris, listening
-        if broker not in self._listening:
-            listening(broker)
-            self._listening[broker] = None
-        return broker_uris(broker)[0]
+        return self._provider(broker).broker_uris(broker)[0]
 
     def queue(self, broker: SimulatedBroker, *, host: str, exposed: bool, options: Mapping[str, Any]) -> QueueProtocol:
         """The production provider for code on ``host``; ``exposed``: the test's own meets the faults too."""
-        self.uri(broker)
+        if wrong := sorted(_ENGINE_ONLY & options.keys()):
+            raise SettingsError(
+                f"{wrong[0]!r} is an option of tier 'model'; tier 'wire' takes the settings of QueueSettings"
+            )
+        module = self._provider(broker)
         with self._session.importing():
-            from factflow_infra_testing.wire.amqp.provider import wire_provider
-        return wire_provider(broker, host=host, exposed=exposed, options=options)
+            return module.wire_provider(broker, host=host, exposed=exposed, options=options)
+
+    def _provider(self, broker: SimulatedBroker) -> Any:
+        protocol = protocol_of(broker.profile)
+        with self._session.importing():
+            module = protocol.provider
+        if broker not in self._listening:
+            module.listening(broker)
+            self._listening[broker] = None
+        return module

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from factflow_infra_testing.wire.amqp import serve
+from factflow_infra_testing.wire.serving import serve
 
 WIRE = Path(__file__).parents[1] / "wire" / "amqp"
 sys.path.insert(0, str(WIRE))

@@ -445,6 +445,23 @@ def test_art_24_a_client_that_falls_silent_is_cut_off_after_two_of_its_intervals
     assert 0.9 <= time.monotonic() - begin <= 4
 
 
+def test_art_32_a_bare_colon_in_a_value_is_dropped(connect, name):
+    consumer = connect()
+    consumer.subscribe(name, **FROM_QUEUE)
+    producer = connect()
+    producer.send_raw(f"SEND\ndestination:{name}\ndestination-type:ANYCAST\nh:a:b\n\n\0".encode())
+    assert consumer.messages(1)[0].headers["h"] == "ab"
+
+
+def test_art_33_what_is_sent_in_an_unknown_transaction_is_lost(connect, name):
+    producer = connect()
+    assert producer.send(name, b"lost", transaction="t", **TO_QUEUE).command == "RECEIPT"
+    assert producer.ask("COMMIT", {"transaction": "t"}).command == "ERROR"
+    consumer = connect()
+    consumer.subscribe(name, **FROM_QUEUE)
+    assert consumer.messages() == []
+
+
 def test_art_31_a_silent_client_without_heart_beats_is_cut_off_after_a_minute(connect):
     connections = [connect(), connect(heart_beat="0,0"), connect(heart_beat="30000,0")]
     begin = time.monotonic()

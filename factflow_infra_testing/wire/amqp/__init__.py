@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from factflow_infra_testing.wire.amqp.frontend import EXPOSED_PORT, PORT, AmqpFrontEnd
-    from factflow_infra_testing.wire.amqp.serving import AmqpServer, serve
 
-__all__ = ["EXPOSED_PORT", "PORT", "AmqpFrontEnd", "AmqpServer", "serve"]
+__all__ = ["EXPOSED_PORT", "PORT", "AmqpFrontEnd"]
 
 
 def __getattr__(name: str) -> Any:
     """Loaded on first use: pamqp comes with it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from factflow_infra_testing.wire.amqp import frontend, serving
+    from factflow_infra_testing.wire.amqp import frontend
 
-    return getattr(serving if name in ("AmqpServer", "serve") else frontend, name)
+    return getattr(frontend, name)

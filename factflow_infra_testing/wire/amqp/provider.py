@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from factflow_infra.errors import SettingsError
-from factflow_infra_testing.broker.lanes import LATENCY
 from factflow_infra_testing.wire.amqp.frontend import EXPOSED_PORT, PORT, AmqpFrontEnd
+from factflow_infra_testing.wire.links import lay_links
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from factflow_infra.protocols import QueueProtocol
     from factflow_infra.queue.settings import QueueSettings
     from factflow_infra_testing.broker.server import SimulatedBroker
-
-_ENGINE_ONLY: Final = frozenset({"options", "naming"})
 
 
 def listening(broker: SimulatedBroker) -> AmqpFrontEnd:
@@ -36,16 +33,7 @@ def wire_provider(broker: SimulatedBroker, *, host: str, exposed: bool, options:
     """The production provider for code on ``host``. ``options`` are settings of ``QueueSettings``, such as ``prefetch``."""
     from factflow_infra.queue.rabbitmq import RabbitMqQueueProvider
 
-    if wrong := sorted(_ENGINE_ONLY & options.keys()):
-        raise SettingsError(
-            f"{wrong[0]!r} is an option of tier 'model'; tier 'wire' takes the settings of QueueSettings"
-        )
-    loop: Any = broker.loop
-    links = loop.network.links
-    for there in broker.hosts:
-        for one, other in ((host, there), (there, host)):
-            if not links.get(one, other).latency:
-                links.set(one, other, latency=LATENCY)
+    lay_links(broker, host)
     settings: dict[str, Any] = {"queue_type": broker.profile.default_type, **options}
     uri = ",".join(broker_uris(broker, exposed=exposed))
     return RabbitMqQueueProvider(_settings(uri, tuple(sorted(settings.items()))))

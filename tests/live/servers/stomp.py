@@ -48,6 +48,10 @@ class Stomp:
         text = "".join(f"{escape(name)}:{escape(value)}\n" for name, value in headers.items())
         self._socket.sendall(f"{command}\n{text}\n".encode() + body + b"\0")
 
+    def send_raw(self, data: bytes) -> None:
+        """Write bytes as they are."""
+        self._socket.sendall(data)
+
     def ask(self, command: str, headers: dict[str, str], body: bytes = b"") -> Frame:
         """The RECEIPT, the ERROR or the end that answers; messages that come before are kept for ``messages``."""
         self._receipts += 1

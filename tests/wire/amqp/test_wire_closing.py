@@ -13,7 +13,7 @@ from factflow_infra.protocols import QueueMessage
 from factflow_infra_testing.broker import SimulatedBroker
 from factflow_infra_testing.simulation.runner import run
 from factflow_infra_testing.wire.amqp import channel
-from factflow_infra_testing.wire.amqp.provider import broker_uri, listening
+from factflow_infra_testing.wire.amqp.provider import broker_uris, listening
 
 
 def unanswered(_channel, _method):
@@ -24,7 +24,7 @@ def unanswered(_channel, _method):
 def test_what_is_held_goes_back_though_a_request_before_the_last_is_not_answered(monkeypatch, request_index):
     async def main():
         listening(broker := SimulatedBroker("rabbitmq-quorum"))
-        holder, other = (create_queue_provider(broker_uri(broker), connect_timeout=5) for _ in range(2))
+        holder, other = (create_queue_provider(broker_uris(broker)[0], connect_timeout=5) for _ in range(2))
         held, taken = asyncio.Event(), asyncio.Event()
 
         async def deaf(_):

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from factflow_infra_testing.broker.server import SimulatedBroker
-from factflow_infra_testing.wire.amqp.frontend import AmqpFrontEnd
+from factflow_infra_testing.wire.protocols import protocol_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from factflow_infra_testing.search.decisions import Decisions
 
 
-class AmqpServer:
+class WireServer:
     """A simulated broker that listens. ``broker`` is for looking inside it; ``port`` is where it listens."""
 
     def __init__(self, broker: SimulatedBroker, server: asyncio.Server) -> None:
@@ -51,14 +51,15 @@ async def serve(
     profile: str = "rabbitmq",
     *,
     decisions: Decisions | None = None,
-) -> AmqpServer:
+) -> WireServer:
     """Serve a simulated broker of ``profile`` on ``host`` and ``port`` (0: any), in real time, on the running loop.
 
     Every connection meets the faults that ``decisions`` draw; by default there are none. Raises ``OSError`` where the
-    port is taken, ``SettingsError`` for an unknown profile.
+    port is taken, ``SettingsError`` for a profile that is not known, or not served.
     """
+    protocol = protocol_of(profile)
     broker = SimulatedBroker(profile, decisions)
-    front_end = AmqpFrontEnd(broker)
+    front_end = protocol.make(broker)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: front_end.connection(exposed=True), host, port)
-    return AmqpServer(broker, server)
+    return WireServer(broker, server)

@@ -1,0 +1,5 @@
+"""The STOMP front end: the simulated broker as an Apache Artemis, for any STOMP client."""
+
+from factflow_infra_testing.wire.stomp.frontend import StompFrontEnd
+
+__all__ = ["StompFrontEnd"]

@@ -1,0 +1,192 @@
+"""STOMP frames, for a server: cutting a stream into them, strictly, and writing them. Versions 1.0 to 1.2.
+
+What is no frame is an error, never skipped or guessed at. One incomplete frame is held at most, of a size that is known.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from factflow_infra_testing.wire.stomp.errors import MalformedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+MAX_HEAD_BYTES: Final = 512 * 1024
+"""Of command and headers together."""
+MAX_HEADERS: Final = 4096
+MAX_BODY_BYTES: Final = 128 * 1024 * 1024
+MOST_SHOWN: Final = 120
+"""Characters of a client's mistake that an answer repeats."""
+
+CONNECTING: Final = frozenset({"CONNECT", "STOMP"})
+WITH_BODY: Final = frozenset({"SEND"})
+COMMANDS: Final = CONNECTING | {
+    *("SEND", "SUBSCRIBE", "UNSUBSCRIBE", "ACK", "NACK", "BEGIN", "COMMIT", "ABORT", "DISCONNECT")
+}
+SERVER_COMMANDS: Final = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
+_LONGEST_COMMAND: Final = max(map(len, COMMANDS | SERVER_COMMANDS))
+
+ESCAPES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "1.0": {},
+        "1.1": {"\\": "\\\\", "\n": "\\n", ":": "\\c"},
+        "1.2": {"\\": "\\\\", "\n": "\\n", ":": "\\c", "\r": "\\r"},
+    }
+)
+_UNESCAPES: Final = {
+    version: {escaped: plain for plain, escaped in table.items()} for version, table in ESCAPES.items()
+}
+_SPECIAL: Final = {version: str.maketrans(dict(table)) for version, table in ESCAPES.items()}
+_SEQUENCE: Final = re.compile(r"\\(.?)", re.DOTALL)
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
+_LINE_ENDS: Final = re.compile(rb"(?:\r?\n)+")
+_LENGTH: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A client's frame. ``headers``: the first of each name, which is the one that counts."""
+
+    command: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+class Cutter:
+    """Cuts what arrives into frames. ``version`` is the one agreed on: it says how headers are escaped."""
+
+    def __init__(self) -> None:
+        self.version = "1.2"
+        self._buffer = bytearray()
+        self._seen = 0  # so far nothing was found in the buffer
+        self._head: Frame | None = None  # of the frame whose body is coming
+        self._length: int | None = None
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait for the rest of their frame."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Each frame that is complete with ``data``. Raises ``MalformedError``; nothing more can be read then."""
+        self._buffer += data
+        while True:
+            if self._head is None and not self._read_head():
+                return
+            frame = self._read_body()
+            if frame is None:
+                return
+            yield frame
+
+    def _read_head(self) -> bool:
+        buffer = self._buffer
+        if self._seen == 0:
+            # Line ends between frames are heart-beats.
+            between = _LINE_ENDS.match(buffer)
+            if between is not None:
+                del buffer[: between.end()]
+            self._check_command()
+        match = _HEAD_END.search(buffer, max(0, self._seen - 2))
+        end = len(buffer) if match is None else match.start()
+        if buffer.find(b"\0", self._seen, end) >= 0:
+            raise MalformedError("the end of a frame stands before the end of its headers", _shown(bytes(buffer)))
+        if end > MAX_HEAD_BYTES:
+            raise MalformedError(f"command and headers take more than {MAX_HEAD_BYTES} bytes")
+        if match is None:
+            self._seen = len(buffer)
+            return False
+        head = bytes(buffer[:end])
+        del buffer[: match.end()]
+        self._seen = 0
+        self._head = self._parse(head)
+        self._length = self._content_length(self._head)
+        return True
+
+    def _check_command(self) -> None:
+        line = bytes(self._buffer[: _LONGEST_COMMAND + 2])
+        command, end, _ = line.partition(b"\n")
+        if end or len(line) > _LONGEST_COMMAND + 1:
+            known = command.removesuffix(b"\r").decode("ascii", "replace") if end else ""
+            if known not in COMMANDS and known not in SERVER_COMMANDS:
+                raise MalformedError("AMQ339023 Invalid STOMP frame", f"no STOMP command: {_shown(command)}")
+
+    def _parse(self, head: bytes) -> Frame:
+        lines = head.split(b"\n")
+        if len(lines) > MAX_HEADERS + 1:
+            raise MalformedError(f"a frame has more than {MAX_HEADERS} headers")
+        texts = [line.removesuffix(b"\r").decode("utf-8", "replace") for line in lines]
+        command = texts[0]
+        plain = command in CONNECTING
+        headers: dict[str, str] = {}
+        for line in texts[1:]:
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise MalformedError(f"a header without a colon: {_shown(line.encode())}")
+            if not plain:
+                if self.version != "1.0":
+                    value = value.replace(":", "")  # a colon that is not escaped is dropped (ART-32)
+                name, value = self._unescaped(name), self._unescaped(value)
+            headers.setdefault(name, value)
+        return Frame(command, headers)
+
+    def _unescaped(self, text: str) -> str:
+        if "\\" not in text or self.version == "1.0":
+            return text
+        table = _UNESCAPES[self.version]
+
+        def plain(match: re.Match[str]) -> str:
+            try:
+                return table[match[0]]
+            except KeyError:
+                raise MalformedError(f"AMQ339040 Undefined escape sequence {match[0]}") from None
+
+        return _SEQUENCE.sub(plain, text)
+
+    @staticmethod
+    def _content_length(head: Frame) -> int | None:
+        text = head.headers.get("content-length")
+        if text is None:
+            return None
+        if _LENGTH.fullmatch(text) is None:
+            raise MalformedError(f"content-length must be a number of bytes, got {_shown(text.encode())}")
+        length = int(text)
+        if length > MAX_BODY_BYTES:
+            raise MalformedError(f"a body of {length} bytes; at most {MAX_BODY_BYTES}")
+        return length
+
+    def _read_body(self) -> Frame | None:
+        buffer, head, length = self._buffer, self._head, self._length
+        assert head is not None
+        if length is None:
+            length = buffer.find(b"\0", self._seen)
+            if length < 0:
+                self._seen = len(buffer)
+                if self._seen > MAX_BODY_BYTES:
+                    raise MalformedError(f"a body of more than {MAX_BODY_BYTES} bytes")
+                return None
+        elif len(buffer) <= length:
+            return None
+        elif buffer[length]:
+            raise MalformedError(f"no NUL where content-length {length} ends the body")
+        body = bytes(buffer[:length])
+        del buffer[: length + 1]
+        self._head, self._length, self._seen = None, None, 0
+        if body and head.command not in WITH_BODY:
+            raise MalformedError(f"a {head.command} frame has no body")
+        return Frame(head.command, head.headers, body)
+
+
+def write(command: str, headers: Iterable[tuple[str, str]], body: bytes = b"", *, version: str = "1.2") -> bytes:
+    """A server's frame. CONNECTED is not escaped."""
+    special = {} if command == "CONNECTED" else _SPECIAL[version]
+    lines = [command, *(f"{name.translate(special)}:{value.translate(special)}" for name, value in headers)]
+    return b"%b\n\n%b\0\n" % ("\n".join(lines).encode("utf-8", "replace"), body)
+
+
+def _shown(data: bytes) -> str:
+    text = ascii(data[:MOST_SHOWN].decode("utf-8", "replace"))
+    return text if len(data) <= MOST_SHOWN else text + "..."
