@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from factflow_infra_testing import Process, Simulation
 
-PROFILES = ("artemis", "rabbitmq-classic", "rabbitmq-quorum")
+PROFILES = ("artemis", "pulsar", "rabbitmq-classic", "rabbitmq-quorum")
 MESSAGES = 5
 FEW = ErrorHandling(max_retries=1, retry_delay_seconds=2.0, dead_letter_queue="dead")
 FLAKY_HANDLINGS = 3
@@ -220,14 +221,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=500, help="of each shape, on each profile, with each seed (500)")
     parser.add_argument("--seed", type=int, default=0, help="the first (0)")
     parser.add_argument("--seeds", type=int, default=1, help="how many, one after the other (1)")
-    parser.add_argument("--tier", choices=("model", "wire"), default="model")
+    parser.add_argument("--tier", choices=("model", "wire", "api"), default="model")
     parser.add_argument("--shape", choices=sorted(SHAPES), action="append", help="may be given again (all)")
-    parser.add_argument("--profile", choices=PROFILES, action="append", help="may be given again (both)")
+    parser.add_argument(
+        "--profile", choices=PROFILES, action="append", help="may be given again (all; with --tier api: pulsar)"
+    )
     chosen = parser.parse_args()
+    sys.path.append(sys.path.pop(0))  # one of the files beside this one has the name of Pulsar's library
     started = time.perf_counter()
     total = found = 0
+    profiles = (
+        ("pulsar",) if chosen.tier == "api" else tuple(p for p in PROFILES if p != "pulsar" or chosen.tier == "model")
+    )
     seeds = range(chosen.seed, chosen.seed + chosen.seeds)
-    for seed, shape, profile in itertools.product(seeds, chosen.shape or SHAPES, chosen.profile or PROFILES):
+    for seed, shape, profile in itertools.product(seeds, chosen.shape or SHAPES, chosen.profile or profiles):
         runs, failed = soak(shape, profile, runs=chosen.runs, seed=seed, tier=chosen.tier)
         total += runs
         found += failed
