@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_MESSAGE_SIZE: Final = 5 * 1024 * 1024
 """Bytes of metadata and payload that the broker takes."""
 MAX_FRAME_SIZE: Final = MAX_MESSAGE_SIZE + 10 * 1024
+LARGEST_BATCH: Final = 100_000
+"""Messages in a batch. Clients stop at 1,000 unless told otherwise."""
 _MAGIC: Final = b"\x0e\x01"
 _SIZE: Final = struct.Struct(">I")
 _HEAD: Final = struct.Struct(">2sII")  # magic, checksum, size of the metadata
@@ -137,6 +139,8 @@ def read_content(raw: bytes) -> Content:
     if size > len(raw) - at:
         raise DecodeError("metadata is longer than its message")
     metadata = CODEC.decode("MessageMetadata", memoryview(raw)[at : at + size])
+    if not 0 < metadata.get("num_messages_in_batch", 1) <= LARGEST_BATCH:
+        raise DecodeError(f"a batch of {metadata['num_messages_in_batch']} messages")
     return Content(raw, metadata, memoryview(raw)[at + size :], intact=True)
 
 
