@@ -17,7 +17,7 @@ def digests(seeds=SEEDS):
     kinds = tuple(known_kinds().values())
     found = {}
     with SimulationSession() as session:
-        for profile in ("rabbitmq-quorum", "rabbitmq-classic"):
+        for profile in ("rabbitmq-quorum", "rabbitmq-classic", "artemis"):
             for seed in seeds:
                 record = execute(
                     scenario(profile),

@@ -5,12 +5,14 @@ import asyncio
 from factflow_infra.queue.artemis import ArtemisQueueProvider
 from factflow_infra.queue.settings import QueueSettings
 from factflow_infra_testing.broker.entries import Message
+from factflow_infra_testing.broker.outcomes import Outcome
 from factflow_infra_testing.contracts.harnesses.simulated_queue import SimulatedQueueBackend, SimulatedQueueHarness
 from factflow_infra_testing.contracts.pace import VIRTUAL_PACE
 from factflow_infra_testing.contracts.queue import exercise_queue
+from factflow_infra_testing.contracts.queue.capabilities import QueueCapability
 from factflow_infra_testing.simulation.runner import run
-from factflow_infra_testing.wire.stomp import StompFrontEnd
 from factflow_infra_testing.wire.stomp.content import Content
+from factflow_infra_testing.wire.stomp.frontend import PASSWORD, PORT, USER, StompFrontEnd
 
 # What ends an interpreter or a coroutine is let through and reported when a handler raises it.
 LET_THROUGH = (GeneratorExit, KeyboardInterrupt, SystemExit)
@@ -23,16 +25,19 @@ async def never(*_args, **_kwargs):
 class StompBackend(SimulatedQueueBackend):
     """Each provider connects to a host of its own, so that its connections can be told from the others'."""
 
-    def __init__(self, profile):
-        super().__init__(profile, lambda *_: None)
+    def __init__(self):
+        super().__init__("artemis", lambda *_: None)
         self.front_end = StompFrontEnd(self.broker)
         self._names = {}
+        self._refused = {}
+        self._meet = self.broker.meet_publish
+        self.broker.meet_publish = self._meet_publish
 
     async def provider(self):
         client = f"client-{len(self._names) + 1}"
         network = asyncio.get_running_loop().network
-        network.serve(lambda: self.front_end.connection(exposed=True, client=client), [client], 61613)
-        provider = ArtemisQueueProvider(QueueSettings(uri=f"stomp://artemis:artemis@{client}:61613", heartbeat=30))
+        network.serve(lambda: self.front_end.connection(exposed=True, client=client), [client], PORT)
+        provider = ArtemisQueueProvider(QueueSettings(uri=f"stomp://{USER}:{PASSWORD}@{client}", heartbeat=30))
         self._names[provider] = client
         return provider
 
@@ -48,8 +53,20 @@ class StompBackend(SimulatedQueueBackend):
 
     async def kill(self, provider):
         provider._transport.connect = never
+        provider._transport.consume = never
         self.broker.disconnect(self._names[provider])
         await asyncio.sleep(0.001)
+
+    async def refuse(self, destination):
+        self._refused[destination.removeprefix("/queue/")] = None
+
+    def _meet_publish(self, line, label, key, apply, confirm):
+        if label in self._refused:
+            first = self._refused[label] or key
+            if key == first:
+                del self._refused[label]
+                apply = lambda: Outcome.REFUSED  # noqa: E731
+        self._meet(line, label, key, apply, confirm)
 
     async def inject(self, destination):
         headers = {"factflow-wire-timestamp": "no moment"}
@@ -59,10 +76,14 @@ class StompBackend(SimulatedQueueBackend):
 
 
 class StompHarness(SimulatedQueueHarness):
+    def __init__(self):
+        super().__init__("artemis")
+        # The provider remembers what it held, and flags it itself.
+        self.capabilities |= {QueueCapability.REDELIVERED_FLAG}
+
     def run(self, check):
         async def main():
-            backend = StompBackend(self._profile)
-            await exercise_queue(check, backend, capabilities=self.capabilities, pace=VIRTUAL_PACE)
+            await exercise_queue(check, StompBackend(), capabilities=self.capabilities, pace=VIRTUAL_PACE)
 
         outcome = run(main)
         outcome.result()
