@@ -171,7 +171,7 @@ def at_once(call: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
     try:
         waiting = call.send(None)
     except StopIteration as done:
-        return done.value  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        return cast("T", done.value)
     finally:
         _asking.thread = 0
     try:
@@ -179,7 +179,7 @@ def at_once(call: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
     except BaseException as error:
         call.throw(error)
         raise
-    return (yield from cast("Any", call))
+    return cast("T", (yield from cast("Any", call)))
 
 
 class _Asking:

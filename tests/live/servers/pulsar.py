@@ -8,6 +8,7 @@ is below one folder. Only processes that it started are ended, by their id.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -20,6 +21,8 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 VERSION = "4.0.4"
 """The release that the facts were seen on; it needs Java 17."""
@@ -104,6 +107,8 @@ class Pulsar:
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     ports: list[int] = field(default_factory=lambda: free_ports(4))
+    token: str | None = None
+    """What the admin interface is asked with."""
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
@@ -187,8 +192,14 @@ class Pulsar:
             method=method,
             headers={"Content-Type": "application/json"},
         )
+        if self.token is not None:
+            request.add_header("Authorization", f"Bearer {self.token}")
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.read()
+
+    def stats(self, name: str) -> Any:
+        """What the broker says of ``tenant/namespace/topic``, encoded as in the topic's full name."""
+        return json.loads(self.admin("GET", f"persistent/{quote(name)}/stats"))
 
     def ensure_namespace(self, name: str) -> None:
         """``tenant/namespace``, of a tenant that exists."""
