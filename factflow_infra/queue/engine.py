@@ -7,6 +7,7 @@ The parts: ``connection`` keeps the connection, ``publishing`` sends, ``intake``
 from __future__ import annotations
 
 import asyncio
+import os
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -59,6 +60,7 @@ class QueueProvider:
         self._options = options
         self._addresses: dict[str, Address] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid: int
         self._tasks: Tasks
         self._connection: ConnectionKeeper
         self._publisher: Publisher
@@ -261,11 +263,14 @@ class QueueProvider:
             raise QueueStoppedError("the provider was stopped; make a new one")
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None and os.getpid() != self._pid:
+            raise QueueError("this provider was made before a fork; make a new one in the child process")
         if self._loop is not None:
             raise QueueError(
                 "this provider belongs to another event loop, the one that it was first used in; make one for each loop"
             )
         self._loop = loop
+        self._pid = os.getpid()
         self._tasks = Tasks(loop)
         self._publisher = Publisher(self._transport, self._options, loop)
         self._connection = ConnectionKeeper(

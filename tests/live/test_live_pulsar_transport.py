@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -128,13 +129,11 @@ async def foreign(server: Any) -> AsyncIterator[Any]:
 def cut_connections(server: Any) -> int:
     """Shut down each TCP connection of this process to ``server``, as a network may; the client connects again."""
     cut = 0
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            one = socket.socket(fileno=os.dup(int(name)))
-            with one:
-                if one.getpeername()[1] == server.port:
-                    one.shutdown(socket.SHUT_RDWR)
-                    cut += 1
+    for one in [*Path("/proc/self/fd").iterdir()]:
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(one.name))) as end:
+            if end.getpeername()[1:2] == (server.port,):
+                end.shutdown(socket.SHUT_RDWR)
+                cut += 1
     return cut
 
 
@@ -221,16 +220,9 @@ class TestDelivering:
         assert len(await taking.acked(37)) == 37
         await asyncio.sleep(QUIET)
         assert concurrency <= taking.queue.qsize() <= prefetch
-        async with foreign(pulsar_server) as other:
-            beside = await other.subscribe(
-                NAMING.encode(address.destination), "factflow", consumer_type=pulsar.ConsumerType.Shared
-            )
-            await asyncio.sleep(QUIET)
-            name = NAMING.encode(address.destination).removeprefix("persistent://")
-            stats = pulsar_server.stats(name)["subscriptions"]["factflow"]
-            held = sorted(consumer["unackedMessages"] for consumer in stats["consumers"])
-            assert prefetch in held, (held, stats["msgBacklog"])
-            await beside.close()
+        name = NAMING.encode(address.destination).removeprefix("persistent://")
+        (consumer,) = pulsar_server.stats(name)["subscriptions"]["factflow"]["consumers"]
+        assert concurrency <= consumer["unackedMessages"] <= prefetch
 
     async def test_a_batch_of_another_producer_comes_whole(self, client: Client, pulsar_server: Any) -> None:
         """PUL-5: with ``prefetch=1`` there is no queue, and the rest of the batch would be dropped."""
@@ -337,7 +329,7 @@ class TestTopics:
     async def test_an_unnamed_subscription_over_a_pause_and_a_lost_connection(self, client: Client) -> None:
         name = unique_topic()
         address = topic(name, "unnamed-3", durable=False)
-        taking = await client.consume(address, prefetch=4)
+        taking = await client.consume(address, prefetch=8, concurrency=4)
         await client.publish(topic(name), b"1", b"2", b"3")
         held = [await taking.next() for _ in range(3)]
         await held[0].ack()
@@ -345,14 +337,14 @@ class TestTopics:
         with pytest.raises(QueueConnectionError):
             await held[1].ack()
         await client.publish(topic(name), b"4")
-        again = await client.consume(address, prefetch=4)
+        again = await client.consume(address, prefetch=8, concurrency=4)
         delivery = await again.next()
         assert (delivery.envelope.message.body, delivery.delivery_count) == (b"2", 2)
         assert await again.acked(2) == [b"3", b"4"]
         client.session.lose("cut")
         await client.connect()
         await client.publish(topic(name), b"5")
-        last = await client.consume(address, prefetch=4)
+        last = await client.consume(address, prefetch=1)
         assert await last.acked(2) == [b"2", b"5"]
 
     async def test_delays_hold_for_all(self, client: Client) -> None:
@@ -471,7 +463,7 @@ class TestConnections:
             await client.connect()
         assert time.monotonic() - start < PATIENCE
         await asyncio.to_thread(own_pulsar_server.start)
-        await client.connect()
+        client = await Client(own_pulsar_server).connect()
         again = await client.consume(address)
         assert (await again.acked(1))[0] == b"1"
         await client.transport.close()
@@ -500,7 +492,7 @@ class TestConnections:
     async def test_a_refused_connection_and_the_second_of_two_hosts(self, pulsar_server: Any) -> None:
         """PUL-13."""
         transport = PulsarTransport(PulsarOptions(service_url="pulsar://127.0.0.1:1", request_timeout=1.0))
-        with pytest.raises(QueueConnectionError, match="127.0.0.1:1"):
+        with pytest.raises(QueueConnectionError, match=r"127\.0\.0\.1:1"):
             await transport.connect(lambda _: None)
         both = PulsarOptions(service_url=f"pulsar://127.0.0.1:1,127.0.0.1:{pulsar_server.port}")
         transport = PulsarTransport(both)

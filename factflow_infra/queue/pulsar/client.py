@@ -21,6 +21,7 @@ that meets a closed event loop ends the process (PUL-14).
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass, field
 from functools import wraps
@@ -180,6 +181,31 @@ def at_once(call: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
         call.throw(error)
         raise
     return cast("T", (yield from cast("Any", call)))
+
+
+@coroutine
+def made_reader(call: Coroutine[Any, Any, Reader]) -> Generator[Any, Any, Reader]:
+    """Await ``call``, a ``create_reader``, so that the client can ever be freed.
+
+    A reader keeps the callback that told of its making, that keeps the future, and that the reader: a circle through C++,
+    which leaves a thread and six descriptors behind for each client (PUL-25). The future is made to forget.
+    """
+    waiting: Any = None
+    try:
+        waiting = call.send(None)
+        while True:
+            try:
+                yield waiting
+            except BaseException as error:  # noqa: BLE001 - handed on, whatever it is
+                waiting = call.throw(error)
+            else:
+                waiting = call.send(None)
+    except StopIteration as done:
+        reader = cast("Reader", done.value)
+    held = getattr(reader, "_reader", None)
+    if held is not None and isinstance(waiting, asyncio.Future) and waiting.result() is held:
+        waiting.__init__(loop=waiting.get_loop())
+    return reader
 
 
 class _Asking:

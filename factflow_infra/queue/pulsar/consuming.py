@@ -248,14 +248,18 @@ class PulsarConsumer:
         self.ended = True
         self._on_closed(self)
         session = self.session
-        for receiver in self._receivers:
-            session.forget(receiver.handle)
-        if session.lost:
-            return
-        closing = [asyncio.ensure_future(quietly(receiver.handle.close())) for receiver in self._receivers]
-        # Left behind where the broker does not answer: ``shutdown`` ends them.
-        if closing:
-            await asyncio.wait(closing, timeout=CLOSE_TIMEOUT_SECONDS)
+        try:
+            for receiver in self._receivers:
+                session.forget(receiver.handle)
+            if self._receivers and not session.lost:
+                closing = [asyncio.ensure_future(quietly(receiver.handle.close())) for receiver in self._receivers]
+                # Left behind where the broker does not answer: ``shutdown`` ends them.
+                await asyncio.wait(closing, timeout=CLOSE_TIMEOUT_SECONDS)
+        finally:
+            # What a receive may swallow now goes back by itself.
+            for receiver in self._receivers:
+                for task in receiver.tasks:
+                    task.cancel()
 
 
 async def start_consumer(

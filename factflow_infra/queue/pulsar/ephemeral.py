@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from factflow_infra.errors import QueueConnectionError, SubscriptionClosedError
 from factflow_infra.queue.pulsar import wire
-from factflow_infra.queue.pulsar.client import library
+from factflow_infra.queue.pulsar.client import library, made_reader
 from factflow_infra.queue.pulsar.consuming import Room, divide
 from factflow_infra.queue.pulsar.failures import request_error, result_of
 from factflow_infra.queue.pulsar.session import CLOSE_TIMEOUT_SECONDS, quietly
@@ -111,6 +111,7 @@ class EphemeralConsumer:
         self._ended = False
         self._reader: client.Reader | None = None
         self._arrived: asyncio.Future[None] | None = None
+        self._emptied: asyncio.Future[None] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._handing: asyncio.Task[None] | None = None
 
@@ -118,7 +119,7 @@ class EphemeralConsumer:
         session, subscription = self._session, self.subscription
         begin: Any = library().MessageId.latest if subscription.last is None else subscription.last
         self._reader = await session.request(
-            lambda: session.client.create_reader(subscription.topic, begin, receiver_queue_size=queue),
+            lambda: made_reader(session.client.create_reader(subscription.topic, begin, receiver_queue_size=queue)),
             f"a reader of {subscription.topic}",
         )
         session.add(self._reader)
@@ -133,14 +134,15 @@ class EphemeralConsumer:
         subscription = self.subscription
         try:
             while self._taking:
-                await self._room.claim()
-                self._room.free()
                 message = await reader.read_next()
                 if self._ended:
                     return  # the next reader begins before it
                 subscription.last = message.message_id()
                 envelope, due, undecodable = wire.decode(message)
                 subscription.put(Waiting(envelope, undecodable), 0.0 if due is None else due - time.time())
+                while subscription.waiting and not self._ended:
+                    self._emptied = asyncio.get_running_loop().create_future()
+                    await self._emptied
         except Exception as error:  # noqa: BLE001 - whatever the client raises ends this consumer
             if not self._ended and not self._session.lost:
                 self._on_cancelled(request_error(error, "a reader") if result_of(error) is not None else error)
@@ -154,11 +156,12 @@ class EphemeralConsumer:
                 await self._arrived
             delivery = EphemeralDelivery(self, waiting.popleft())
             self._unsettled[delivery] = None
+            if not waiting:
+                _wake(self._emptied)
             self._on_delivery(delivery)
 
     def arrived(self) -> None:
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
+        _wake(self._arrived)
 
     def settled(self, delivery: EphemeralDelivery) -> None:
         if self._ended or self._session.lost:
@@ -181,10 +184,19 @@ class EphemeralConsumer:
         subscription.waiting.extendleft(reversed([delivery.message for delivery in self._unsettled]))
         if self._handing is not None:
             self._handing.cancel()
-        if self._reader is not None and not self._session.lost:
-            self._session.forget(self._reader)
-            closing = asyncio.ensure_future(quietly(self._reader.close()))
-            await asyncio.wait([closing], timeout=CLOSE_TIMEOUT_SECONDS)
+        try:
+            if self._reader is not None and not self._session.lost:
+                self._session.forget(self._reader)
+                closing = asyncio.ensure_future(quietly(self._reader.close()))
+                await asyncio.wait([closing], timeout=CLOSE_TIMEOUT_SECONDS)
+        finally:
+            if self._reading is not None:
+                self._reading.cancel()
+
+
+def _wake(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
 
 
 async def start_ephemeral(
@@ -196,7 +208,9 @@ async def start_ephemeral(
     on_delivery: Callable[[Delivery], None],
     on_cancelled: Callable[[Exception | None], None],
 ) -> EphemeralConsumer:
-    """A live consumer of ``subscription``. A reader needs a queue (PUL-5): a ``prefetch`` of 1 is passed by one."""
+    """A live consumer of ``subscription``. A reader needs a queue (PUL-5), and one message waits beside it:
+    a ``prefetch`` of less than 3 is passed by as much.
+    """
     hand, queue = divide(prefetch, concurrency, batches=True)
     consumer = EphemeralConsumer(session, subscription, hand, on_delivery, on_cancelled)
     try:

@@ -132,8 +132,6 @@ class Publisher:
 
     async def _open(self, topic: str) -> Line:
         session = self._session
-        if len(self._lines) >= MAX_PRODUCERS:
-            self._close_one()
         producer = await session.request(
             lambda: session.client.create_producer(
                 topic,
@@ -146,19 +144,22 @@ class Publisher:
         )
         session.add(producer)
         line = self._lines[topic] = Line(topic, producer)
+        if len(self._lines) > MAX_PRODUCERS:
+            self._close_one(line)
         return line
 
-    def _close_one(self) -> None:
-        """The longest unused that nobody uses: a line that is used goes behind the others each time it is looked at."""
-        for topic, line in [*self._lines.items()]:
-            del self._lines[topic]
-            if line.room == MAX_PENDING and not line.used:
-                line.closed = True
-                self._session.forget(line.producer)
-                self._session.start(quietly(line.producer.close()), "factflow-pulsar-close-producer")
-                return
+    def _close_one(self, newest: Line) -> None:
+        """One that nobody uses: the longest not used since it was looked at, or else the longest looked at."""
+        idle = [line for line in self._lines.values() if line.room == MAX_PENDING and line is not newest]
+        if not idle:
+            return
+        chosen = next((line for line in idle if not line.used), idle[0])
+        for line in idle:
             line.used = False
-            self._lines[topic] = line
+        del self._lines[chosen.topic]
+        chosen.closed = True
+        self._session.forget(chosen.producer)
+        self._session.start(quietly(chosen.producer.close()), "factflow-pulsar-close-producer")
 
     def abort(self) -> None:
         """The session is lost: whoever waits for a confirmation waits for ever."""

@@ -93,7 +93,7 @@ class PulsarTransport:
             subscription.put(Waiting(envelope), delay)
             return
         line = live.lines.get(address)
-        if line is None or line.closed:
+        while line is None or line.closed:
             line = await live.opening.result(address, lambda: self._open(live, address))
         await live.publisher.publish(line, address, envelope, delay)
 

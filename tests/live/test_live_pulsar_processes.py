@@ -1,0 +1,196 @@
+"""The Pulsar provider and what is around it: event loops that end, processes that end or fork, threads and descriptors.
+
+Each test is a program in a process of its own, for what it shows is how that process ends.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+pytestmark = pytest.mark.live
+
+SECONDS = 120.0
+PRELUDE = """
+    import asyncio, gc, os, signal, sys, threading, time
+    from factflow_infra import create_queue_provider
+    from factflow_infra.errors import QueueError
+    from factflow_infra.queue.messages import QueueMessage
+    import factflow_infra.queue.pulsar.client as client
+    import factflow_infra.queue.pulsar.session as session
+
+    uri, name = {uri!r}, {name!r}
+
+    async def handle(message):
+        pass
+
+    def threads():
+        return len(os.listdir("/proc/self/task"))
+
+    def descriptors():
+        return len(os.listdir("/proc/self/fd"))
+
+    def publish_from_elsewhere():
+        async def publish():
+            async with create_queue_provider(uri) as provider:
+                await provider.publish(name, QueueMessage(b"x"))
+        asyncio.run(publish())
+        time.sleep(0.5)
+"""
+
+
+def run(server: Any, program: str, *, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+    prelude = textwrap.dedent(PRELUDE).format(uri=server.uri, name=f"q-{uuid4().hex[:10]}")
+    return subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", prelude + textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def said(ended: subprocess.CompletedProcess[str]) -> str:
+    """What it printed last. It must have ended well."""
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return ended.stdout.splitlines()[-1]
+
+
+FORGOTTEN = """
+    async def main():
+        provider = create_queue_provider(uri)
+        await provider.subscribe(name, handle, prefetch=1)
+        return provider
+
+    {ablation}
+    loop = asyncio.new_event_loop()
+    provider = loop.run_until_complete(main())
+    loop.close()
+    publish_from_elsewhere()
+    print("alive")
+"""
+
+
+@pytest.mark.parametrize("contained", [True, False])
+def test_a_message_for_a_closed_loop(pulsar_server: Any, *, contained: bool) -> None:
+    """PUL-14: the process lives on; without ``_contain`` it is aborted."""
+    ended = run(pulsar_server, FORGOTTEN.format(ablation="" if contained else "client._contain = lambda _: None"))
+    if contained:
+        assert said(ended) == "alive"
+    else:
+        assert ended.returncode == -6
+        assert "Event loop is closed" in ended.stderr
+
+
+def test_a_loop_that_ends_without_stop_takes_its_client_with_it(pulsar_server: Any) -> None:
+    ended = run(
+        pulsar_server,
+        """
+        async def main():
+            provider = create_queue_provider(uri)
+            await provider.subscribe(name, handle)
+            await provider.publish(name, QueueMessage(b"x"))
+            return provider
+
+        provider = asyncio.run(main())
+        alive = len(session._alive)
+        publish_from_elsewhere()
+        print(alive)
+        """,
+    )
+    assert said(ended) == "0"
+
+
+def test_exit_with_pending_sends(own_pulsar_server: Any) -> None:
+    """The broker is frozen, the loop is left without a word: the interpreter ends, and ends well."""
+    own_pulsar_server.start()
+    ended = run(
+        own_pulsar_server,
+        f"""
+        async def main():
+            provider = create_queue_provider(uri)
+            await provider.subscribe(name, handle)
+            await provider.publish(name, QueueMessage(b"x"))
+            os.killpg({own_pulsar_server.pid}, signal.SIGSTOP)
+            sending = [asyncio.ensure_future(provider.publish(name, QueueMessage(b"x"))) for _ in range(100)]
+            await asyncio.sleep(0.2)
+            return provider, sending
+
+        loop = asyncio.new_event_loop()
+        left = loop.run_until_complete(main())
+        print("left", flush=True)
+        """,
+    )
+    own_pulsar_server.thaw()
+    assert said(ended) == "left"
+
+
+def test_a_forked_child(pulsar_server: Any) -> None:
+    """PUL-23: the old provider says what is wrong, a new one works, and the child ends."""
+    ended = run(
+        pulsar_server,
+        """
+        provider = create_queue_provider(uri)
+
+        async def main():
+            await provider.subscribe(name, handle)
+
+        async def child():
+            try:
+                await provider.publish(name, QueueMessage(b"x"))
+            except QueueError as error:
+                print(error)
+            async with create_queue_provider(uri) as new:
+                await new.publish(name, QueueMessage(b"x"))
+            print("published", flush=True)
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        if (pid := os.fork()) == 0:
+            asyncio.run(child())
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        loop.run_until_complete(provider.stop())
+        """,
+    )
+    assert said(ended) == "0"
+    assert "made before a fork" in ended.stdout
+    assert "published" in ended.stdout
+
+
+def test_cycles_leave_nothing(pulsar_server: Any) -> None:
+    """Made, used and closed again and again: as many threads and descriptors after the last as after the first few."""
+    ended = run(
+        pulsar_server,
+        """
+        async def cycle():
+            got = asyncio.Event()
+            async def take(message):
+                got.set()
+            async with create_queue_provider(uri) as provider:
+                await provider.subscribe(name, take)
+                await provider.subscribe("/topic/" + name, handle)
+                await provider.publish(name, QueueMessage(b"x"))
+                async with asyncio.timeout(10):
+                    await got.wait()
+
+        async def main():
+            counts = []
+            for number in range(40):
+                await cycle()
+                gc.collect()
+                await asyncio.sleep(0.01)
+                counts.append((threads(), descriptors()))
+            print(counts)
+            print(max(counts[5:10]), max(counts[-5:]))
+
+        asyncio.run(main())
+        """,
+    )
+    early, late = said(ended).split(") (")
+    assert early.strip("()") == late.strip("()"), ended.stdout
