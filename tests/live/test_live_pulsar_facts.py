@@ -168,6 +168,19 @@ class TestPermits:
         assert [body for body, _ in await bare.all(again)] == [b"1", b"2", b"3"]
         assert await bare.all(one) == [(b"1", 0), (b"2", 0), (b"3", 0)]
 
+    async def test_a_reader_loses_the_permit_of_the_message_that_it_begins_after(self, bare: Bare) -> None:
+        """PUL-26."""
+        name = topic()
+        await bare.publish(name, b"1", b"2")
+        first = await bare.client.create_reader(name, pulsar.MessageId.earliest)
+        begin = (await first.read_next()).message_id()
+        for size, wanted in ((1, None), (2, b"2")):
+            reader = await bare.client.create_reader(name, begin, receiver_queue_size=size)
+            reading = asyncio.ensure_future(reader.read_next())
+            bare.receiving.append(reading)
+            done, _ = await asyncio.wait([reading], timeout=QUIET)
+            assert (reading.result().data() if done else None) == wanted
+
 
 class TestReturning:
     async def test_nack_comes_again_counted_and_no_sooner_than_100_ms(self, bare: Bare) -> None:
@@ -355,6 +368,30 @@ def run(server: Any, *lines: str) -> subprocess.CompletedProcess[str]:
 
 
 class TestProcesses:
+    async def test_a_reader_keeps_its_client(self, pulsar_server: Any) -> None:
+        """PUL-25: its thread and its descriptors stay, and those of a consumer's do not."""
+        ended = run(
+            pulsar_server,
+            "import gc",
+            "async def cycle(reads):",
+            f"    client = pulsar.asyncio.Client({pulsar_server.uri!r}, logger=logger)",
+            "    if reads:",
+            "        await client.create_reader(name, pulsar.MessageId.latest)",
+            "    else:",
+            "        await client.subscribe(name, 's')",
+            "    await client.close()",
+            "async def main():",
+            "    for reads in (False, True):",
+            "        for _ in range(3):",
+            "            await cycle(reads)",
+            "        gc.collect()",
+            "        await asyncio.sleep(0.2)",
+            "        print(len(os.listdir('/proc/self/task')), flush=True)",
+            "    os._exit(0)",
+            "asyncio.run(main())",
+        )
+        assert ended.stdout.split()[-2:] == ["1", "4"], ended.stderr
+
     async def test_a_callback_into_a_closed_loop_ends_the_process(self, pulsar_server: Any) -> None:
         """PUL-14: and not where the client was closed before."""
         ended = run(pulsar_server, "asyncio.run(subscribed())", "publish()")

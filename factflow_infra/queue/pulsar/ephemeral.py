@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import QueueConnectionError, SubscriptionClosedError
 from factflow_infra.queue.pulsar import wire
@@ -18,6 +18,9 @@ from factflow_infra.queue.pulsar.client import library, made_reader
 from factflow_infra.queue.pulsar.consuming import Room, divide
 from factflow_infra.queue.pulsar.failures import request_error, result_of
 from factflow_infra.queue.pulsar.session import CLOSE_TIMEOUT_SECONDS, quietly
+
+LEAST_QUEUE: Final = 2
+"""A reader that begins after a message loses the permit for that message (PUL-26)."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,7 +217,7 @@ async def start_ephemeral(
     hand, queue = divide(prefetch, concurrency, batches=True)
     consumer = EphemeralConsumer(session, subscription, hand, on_delivery, on_cancelled)
     try:
-        await consumer.start(queue)
+        await consumer.start(max(queue, LEAST_QUEUE))
     except BaseException:
         session.start(consumer.close(), "factflow-pulsar-close-reader")
         raise
