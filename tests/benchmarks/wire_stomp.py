@@ -4,7 +4,7 @@
 
 *stompman*: send with receipts and consume with acks, 200 in flight, end to end. *provider*: the same through
 ``ArtemisQueueProvider``. *searched runs*: whole runs of 3 messages with a process under every fault. *heart-beats*: what an
-hour of an idle provider with one subscription costs.
+hour of an idle provider with one subscription costs. By processor time: everything is in one thread, and nothing waits.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ RUNS = 150
 
 
 def simulated(scenario) -> float:
-    """Seconds that ``scenario`` takes."""
+    """Seconds of processor time that ``scenario`` takes."""
 
     async def main():
         broker = SimulatedBroker("artemis")
         listening(broker)
         await scenario(broker)
 
-    began = time.perf_counter()  # outside the run: inside, it is virtual
+    began = time.process_time()  # outside the run: inside, it is virtual
     run(main).result()
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def rate(scenario) -> float:
@@ -123,10 +123,10 @@ def searched() -> float:
         await sim.drain()
         sim.check.no_loss("work")
 
-    began = time.perf_counter()
+    began = time.process_time()
     result = search(scenario, faults=Faults.all(), max_examples=RUNS, seed=0)
     assert result.finding is None, result.finding
-    return RUNS / (time.perf_counter() - began)
+    return RUNS / (time.process_time() - began)
 
 
 CASES = {
