@@ -24,7 +24,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a simulated broker on a real port: RabbitMQ by AMQP 0-9-1, user and password guest; Artemis by STOMP 1.2, user
-    and password artemis. Messages are lost when it ends.
+    and password artemis; Pulsar by its binary protocol. Messages are lost when it ends.
     """
     if profile not in PROFILES:
         raise typer.BadParameter(f"{profile!r} cannot be served; known: {', '.join(PROFILES)}", param_hint="--profile")

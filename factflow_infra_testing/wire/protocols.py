@@ -21,7 +21,8 @@ class WireProtocol:
     """A front end: ``package`` beside this module, loaded when it is first asked for, as libraries come with it.
 
     Its module ``frontend`` has the class ``front_end``; ``provider`` has ``listening``, ``broker_uris`` and
-    ``wire_provider``. ``port``: the usual one. ``login``: ``user:password`` of the simulated broker; ``path`` ends its URI.
+    ``wire_provider``, but for Pulsar, whose client cannot live in virtual time and has the API tier. ``port``: the usual one.
+    ``login``: ``user:password`` of the simulated broker, empty where it asks for none; ``path`` ends its URI.
     """
 
     name: str
@@ -43,7 +44,7 @@ class WireProtocol:
 
     def uri(self, host: str, port: int) -> str:
         """Where clients find it on a real socket."""
-        return f"{self.scheme}://{self.login}@{host}:{port}{self.path}"
+        return f"{self.scheme}://{self.login}{'@' if self.login else ''}{host}:{port}{self.path}"
 
 
 _AMQP: Final = WireProtocol(
@@ -58,9 +59,12 @@ _AMQP: Final = WireProtocol(
 _STOMP: Final = WireProtocol(
     name="STOMP 1.2", package="stomp", front_end="StompFrontEnd", scheme="stomp", port=61613, login="artemis:artemis"
 )
+_PULSAR: Final = WireProtocol(
+    name="Pulsar's binary protocol", package="pulsar", front_end="PulsarFrontEnd", scheme="pulsar", port=6650, login=""
+)
 
 PROTOCOLS: Final[Mapping[str, WireProtocol]] = MappingProxyType(
-    {"artemis": _STOMP, "rabbitmq-quorum": _AMQP, "rabbitmq-classic": _AMQP}
+    {"artemis": _STOMP, "pulsar": _PULSAR, "rabbitmq-quorum": _AMQP, "rabbitmq-classic": _AMQP}
 )
 """By the name of the profile."""
 

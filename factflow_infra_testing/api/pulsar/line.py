@@ -44,6 +44,7 @@ class ApiLine(Link):
         on_lost: Callable[[Exception | None], None],
     ) -> None:
         super().__init__(front_end.server, client, exposed=exposed, on_lost=on_lost, hosts=hosts)
+        self.url = f"pulsar://{hosts[1]}"
         self._on_command = on_command
         self._session = PulsarSession(front_end, self)
         front_end.server.attach(self)

@@ -29,7 +29,7 @@ def listening(broker: SimulatedBroker, host: str, *, exposed: bool = False, clie
     On ``PORT`` the test's own clients meet no faults unless ``exposed``, on ``EXPOSED_PORT`` all do. ``client``: what whoever
     connects is called, whichever process it is.
     """
-    front_end = PulsarFrontEnd(broker, url=f"pulsar://{host}:{PORT}")
+    front_end = PulsarFrontEnd(broker)
     for there in dict.fromkeys((host, *broker.hosts)):
         attach(front_end, there, exposed=exposed, client=client)
     return front_end

@@ -33,6 +33,7 @@ class PulsarConnection(asyncio.Protocol):
         self.front_end = front_end
         self.server: SimulatedBroker = front_end.server
         self.client = ""
+        self.url = ""
         self.exposed = exposed
         self.outbox: list[tuple[PulsarConsumer, Delivery]] = []
         self.server_open = True
@@ -54,6 +55,8 @@ class PulsarConnection(asyncio.Protocol):
         self._transport = transport
         address = transport.get_extra_info("peername")
         self.client = f"{address[0]}:{address[1]}" if address else "client"
+        here = transport.get_extra_info("sockname") or ("localhost", 0)
+        self.url = f"pulsar://[{here[0]}]:{here[1]}" if ":" in here[0] else f"pulsar://{here[0]}:{here[1]}"
         self.connection = self.server.broker.open_connection(self.client, laboratory=not self.exposed)
         self.session = PulsarSession(self.front_end, self)
         self.server.attach(self)

@@ -42,6 +42,8 @@ class Peer(Line, Protocol):
 
     server: SimulatedBroker
     connection: Connection
+    url: str
+    """Where the client has found the broker, which is where every topic is."""
 
     def send(self, name: str, fields: Mapping[str, Any], content: Content | None = None) -> None:
         """Send a command to the client."""
@@ -165,7 +167,7 @@ class PulsarSession:
         except PulsarError as error:
             answer |= {"response": LOOKUP_FAILED, "error": error.code, "message": error.text}
         else:
-            url = {"brokerServiceUrl": self.front_end.url, "proxy_through_service_url": False}
+            url = {"brokerServiceUrl": self.peer.url, "proxy_through_service_url": False}
             answer |= {"response": LOOKUP_CONNECT, "authoritative": True, **url}
         self.peer.send("lookup_response", answer)
 

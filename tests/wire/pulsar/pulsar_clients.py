@@ -15,7 +15,7 @@ from factflow_infra_testing.broker import SimulatedBroker
 from factflow_infra_testing.simulation.runner import run as run_simulated
 from factflow_infra_testing.wire.pulsar.commands import CODEC
 from factflow_infra_testing.wire.pulsar.frames import write_frame
-from factflow_infra_testing.wire.pulsar.serving import serve
+from factflow_infra_testing.wire.serving import serve
 
 TOPIC = "persistent://public/default/queue.orders"
 EARLIEST = pulsar.InitialPosition.Earliest
@@ -56,10 +56,14 @@ class Bench:
         return self.broker.broker.depth(f"{topic}#{name}")
 
 
+def url_of(server):
+    return f"pulsar://127.0.0.1:{server.port}"
+
+
 @asynccontextmanager
-async def bench(**options):
-    async with await serve(**options) as server:
-        one = Bench(server.broker, server.url)
+async def bench():
+    async with await serve(profile="pulsar") as server:
+        one = Bench(server.broker, url_of(server))
         try:
             yield one
         finally:
@@ -105,11 +109,11 @@ def run_loop(body):
         return runner.run(body)
 
 
-def on_wire(main, **options):
+def on_wire(main):
     """Run ``main(bench)`` with the real client."""
 
     async def body():
-        async with bench(**options) as one:
+        async with bench() as one:
             await main(one)
 
     run_loop(body())
@@ -194,6 +198,7 @@ class Gate:
     async def close(self):
         self.drop()
         self._server.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class ApiGate:
@@ -233,7 +238,7 @@ def wire_bench(main):
     """What ``main(bench)`` gives, on the served broker."""
 
     async def body():
-        async with await serve() as server:
-            return await main(SimpleNamespace(url=server.url))
+        async with await serve(profile="pulsar") as server:
+            return await main(SimpleNamespace(url=url_of(server)))
 
     return run_loop(body())

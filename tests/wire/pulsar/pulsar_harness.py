@@ -4,7 +4,7 @@ client over the wire, in real time.
 
 import asyncio
 
-from pulsar_clients import Gate, connect, run_loop
+from pulsar_clients import Gate, connect, run_loop, url_of
 
 from factflow_infra.queue.naming import PulsarNamingStrategy
 from factflow_infra.queue.pulsar import PulsarQueueProvider, wire
@@ -12,7 +12,6 @@ from factflow_infra.queue.settings import QueueSettings
 from factflow_infra_testing.api.pulsar.provider import attach, listening
 from factflow_infra_testing.contracts import LIVE_PACE, PlainQueueBackend
 from factflow_infra_testing.contracts.harnesses.simulated_queue import (
-    ArmedDecisions,
     SimulatedQueueBackend,
     SimulatedQueueHarness,
 )
@@ -20,7 +19,7 @@ from factflow_infra_testing.contracts.pace import VIRTUAL_PACE
 from factflow_infra_testing.contracts.queue import QueueCapability, exercise_queue
 from factflow_infra_testing.simulation.runner import run
 from factflow_infra_testing.wire.pulsar.frames import Content
-from factflow_infra_testing.wire.pulsar.serving import serve
+from factflow_infra_testing.wire.serving import serve
 
 # What ends an interpreter or a coroutine is let through and reported when a handler raises it.
 LET_THROUGH = (GeneratorExit, KeyboardInterrupt, SystemExit)
@@ -104,13 +103,12 @@ class ApiHarness(SimulatedQueueHarness):
 class WireBackend(PlainQueueBackend):
     """The real client, and the simulated broker behind a socket; each provider goes through a proxy of its own."""
 
-    def __init__(self, server, decisions):
-        self._server = server
-        self._decisions = decisions
+    def __init__(self, url):
+        self._url = url
         self._gates = {}
 
     async def provider(self):
-        gate = await Gate.open(self._server.url)
+        gate = await Gate.open(self._url)
         provider = PulsarQueueProvider(QueueSettings(uri=gate.url, reconnect_base=0.05, reconnect_cap=0.5))
         self._gates[provider] = gate
         return provider
@@ -123,11 +121,12 @@ class WireBackend(PlainQueueBackend):
         provider._transport.connect = never
         await self.sever(provider)
 
-    async def refuse(self, destination):
-        self._decisions.arm("publish-refused", destination.removeprefix("/queue/"))
+    async def close(self):
+        for gate in self._gates.values():
+            await gate.close()
 
     async def inject(self, destination):
-        client = connect(self._server.url)
+        client = connect(self._url)
         producer = await client.create_producer(topic_of(destination), batching_enabled=False)
         await producer.send(b"foreign", FOREIGN)
         await client.close()
@@ -152,9 +151,8 @@ class WireHarness:
 
     def run(self, check):
         async def main():
-            decisions = ArmedDecisions()
-            async with await serve(decisions=decisions) as server:
-                backend = WireBackend(server, decisions)
+            async with await serve(profile="pulsar") as server:
+                backend = WireBackend(url_of(server))
                 await exercise_queue(check, backend, capabilities=self.capabilities, pace=LIVE_PACE)
 
         run_loop(main())

@@ -10,9 +10,11 @@ from datetime import timedelta
 import pulsar
 import pulsar.asyncio
 import pytest
-from pulsar_clients import LIMIT, SHARED, TIERS, TOPIC, connect, nothing, run_loop, take, texts, until
+from pulsar_clients import LIMIT, SHARED, TIERS, TOPIC, connect, nothing, run_loop, take, texts, until, url_of
 
-from factflow_infra_testing.wire.pulsar.serving import serve
+from factflow_infra_testing.broker import SimulatedBroker
+from factflow_infra_testing.wire.pulsar.frontend import PulsarFrontEnd
+from factflow_infra_testing.wire.serving import WireServer
 
 KINDS = pulsar.ConsumerType
 
@@ -274,13 +276,16 @@ def test_a_namespace_that_is_not_there_is_refused(run):
 
 def test_a_token_is_asked_for():
     async def main():
-        async with await serve(token="secret") as server:
-            client = connect(server.url, authentication=pulsar.AuthenticationToken("secret"))
+        front_end = PulsarFrontEnd(SimulatedBroker("pulsar"), token="secret")
+        loop = asyncio.get_running_loop()
+        listening = await loop.create_server(lambda: front_end.connection(exposed=True), "127.0.0.1", 0)
+        async with WireServer(front_end.server, listening) as server:
+            client = connect(url_of(server), authentication=pulsar.AuthenticationToken("secret"))
             producer = await client.create_producer(TOPIC)
             assert producer.is_connected()
             await client.close()
             wrong = pulsar.AuthenticationToken("wrong")
-            client = connect(server.url, authentication=wrong, operation_timeout_seconds=1)
+            client = connect(url_of(server), authentication=wrong, operation_timeout_seconds=1)
             with pytest.raises(pulsar.asyncio.PulsarException):  # the client tries again until it times out
                 await client.create_producer(TOPIC)
             await client.close()
