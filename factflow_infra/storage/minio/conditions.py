@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from factflow_infra.errors import UnsupportedOperationError
-from factflow_infra.storage.minio.failures import RequestError, may_have_landed, status_of, translate
+from factflow_infra.storage.minio.failures import (
+    RequestError,
+    code_of,
+    is_garbled,
+    may_have_landed,
+    status_of,
+    translate,
+)
 from factflow_infra.storage.minio.pool import Token
 
 if TYPE_CHECKING:
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("factflow_infra.storage")
 _WRONG_ETAG = "0123456789abcdef0123456789abcdef"
+_NOT_TAKEN = {"InvalidArgument", "InvalidRequest", "NotImplemented", "NotSupported", "UnsupportedOperation"}
+"""Codes of a server that does not take the condition at all; any other refusal has another reason, and may pass."""
 _BODY = b"factflow probes what this server honours; this object may be deleted"
 
 
@@ -90,7 +99,7 @@ def probe(calls: Calls, condition: Condition) -> Support:
                 return Support(honoured=_Probe(calls, condition).absent())
             return _Probe(calls, condition).match()
         except RequestError as error:
-            if attempt == calls.max_attempts or not may_have_landed(error):
+            if attempt == calls.max_attempts or not (may_have_landed(error) or is_garbled(error)):
                 raise translate(error, bucket=calls.bucket, what=f"finding out about {condition.value}") from error
             calls.pause(attempt)
     raise AssertionError("max_attempts is at least 1")
@@ -145,7 +154,7 @@ class _Probe:
             status = status_of(error)
             if status == 412 or (missing and status == 404):
                 return True
-            if status in (400, 501):
+            if status == 501 or code_of(error) in _NOT_TAKEN:
                 return None
             raise
         return False

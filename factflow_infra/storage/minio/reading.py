@@ -144,18 +144,15 @@ class Download:
                 return False
             try:
                 body, version = _open(self._calls, self._key, self._position, self._end)
-            except _EmptyRangeError:
-                if first:
-                    self._version, self._record = self._calls.current(self._key)
+            except _EmptyRangeError as error:
+                if not first:  # there were bytes at this position, and the version that stands there now is shorter
+                    raise _overwritten(self._key) from error.__cause__
+                self._version, self._record = self._calls.current(self._key)
                 return False
             if not first:
                 if self._version is None or not version.same_as(self._version):
                     body.close()
-                    raise StorageIOError(
-                        f"object {shown(self._key)} was overwritten while it was streamed, and the connection broke: "
-                        "stream it again from the start",
-                        retryable=True,
-                    )
+                    raise _overwritten(self._key)
                 self._body = body
                 return True
             try:
@@ -210,6 +207,14 @@ def _verify(key: str, record: Record | None, size: int, sha256: str) -> None:
         raise CorruptObjectError(f"object {shown(key)}: {size} bytes came, {record.size} were written")
     if record.checksum != f"sha256:{sha256}":
         raise CorruptObjectError(f"object {shown(key)}: its content does not match the checksum {record.checksum}")
+
+
+def _overwritten(key: str) -> StorageIOError:
+    return StorageIOError(
+        f"object {shown(key)} was overwritten while it was streamed, and the connection broke: "
+        "stream it again from the start",
+        retryable=True,
+    )
 
 
 def _broken(key: str, error: BaseException) -> StorageUnreachableError:
