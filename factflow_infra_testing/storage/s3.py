@@ -241,14 +241,23 @@ class _Moto:
     def open(self) -> Generator[None, None, None]:
         if _Moto._open:
             raise RuntimeError("another SimulatedS3 is open in this process: moto has one state for all of them")
-        from moto import mock_aws
+        from moto import backend_index, mock_aws
+        from moto.core.models import DEFAULT_ACCOUNT_ID
         from moto.s3 import models
 
         # Neither credentials in the environment nor the default session are moto's business here.
         mock: Any = cast("Any", mock_aws)(config={"core": {"mock_credentials": False, "reset_boto3_session": False}})
         _Moto._open = True
         try:
-            with mock, patch.object(models, "utcnow", _now):
+            # It looks through the addresses of all services, and makes up those of S3 anew, at each request.
+            patterns = [entry for entry in cast("Any", backend_index).backend_url_patterns if entry[0] == "s3"]
+            urls = cast("Any", models.s3_backends)[DEFAULT_ACCOUNT_ID]["aws"].urls
+            with (
+                mock,
+                patch.object(models, "utcnow", _now),
+                patch.object(backend_index, "backend_url_patterns", patterns),
+                patch.object(models.S3Backend, "urls", urls),
+            ):
                 yield
         finally:
             _Moto._open = False

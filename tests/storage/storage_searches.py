@@ -29,7 +29,7 @@ from factflow_infra.errors import (
 from factflow_infra.storage.filesystem import provider
 from factflow_infra.storage.minio import S3Options, options
 from factflow_infra_testing.search.faults import Faults
-from factflow_infra_testing.search.search import search
+from factflow_infra_testing.search.search import MINIMISE_RUNS, search
 
 KEYS = ("a", "d/b", "d/c")
 COPIED = "d/copy"
@@ -312,13 +312,15 @@ def outcomes(call, state):
     return [call.value] if holds else []
 
 
-def storage_search(kind, *, examples, seed=0, faults=None):
+def storage_search(kind, *, examples, seed=0, faults=None, minimise=MINIMISE_RUNS):
     """Search for a run that breaks a promise, all faults on unless told otherwise.
 
     Objects of a few hundred bytes go the ways of large ones, on S3 in parts, so that all of the provider's ways are met.
     """
     with patch.object(provider, "DEFAULT_CHUNK_SIZE", 120), patch.object(provider, "LARGE", 500), small_parts():
-        return search(scenario(kind), faults=faults or Faults.all(), max_examples=examples, seed=seed)
+        return search(
+            scenario(kind), faults=faults or Faults.all(), max_examples=examples, seed=seed, minimise_budget=minimise
+        )
 
 
 @contextmanager

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from minio_support import Enforcing, Faults, Journal, lose_answer, pieces, refuse, reset, stored_keys, unreachable
+from minio_support import (
+    Enforcing,
+    Faults,
+    Journal,
+    corrupt,
+    lose_answer,
+    pieces,
+    refuse,
+    reset,
+    stored_keys,
+    truncate,
+    unreachable,
+)
 
 from factflow_infra.errors import (
     BucketNotFoundError,
+    CorruptObjectError,
     InvalidObjectError,
     ObjectNotFoundError,
     PreconditionFailedError,
@@ -373,3 +386,38 @@ async def test_a_precondition_that_fails_changes_nothing(s3, storage):
             await storage.delete(key, if_match="0" * 32)
     assert (await storage.get("k")).info == first
     assert len(stored_keys(s3)) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_probe_that_was_damaged_or_met_expired_credentials_says_nothing_of_the_server(s3, storage):
+    damaged = Faults("PUT", "probe", refuse(400, "XAmzContentSHA256Mismatch"), first=2, last=2)
+    with s3.intercept(damaged):
+        await storage.write("k", b"1", if_absent=True)
+    other = s3.provider()
+    with s3.intercept(Faults("PUT", "probe", refuse(400, "ExpiredToken"))), pytest.raises(StorageAuthenticationError):
+        await other.write("l", b"1", if_absent=True)
+    await other.write("l", b"1", if_absent=True)  # and it asks again
+
+
+@pytest.mark.asyncio
+async def test_a_stream_whose_object_became_shorter_when_the_connection_broke_says_so(s3, storage):
+    await storage.write("k", b"x" * 1000)
+
+    def shrink(request, forward):
+        response = truncate(request, forward)
+        s3.client.put_object(Bucket=s3.bucket, Key="k", Body=b"short")
+        return response
+
+    with s3.intercept(Faults("GET", KEY, shrink, last=1)), pytest.raises(StorageIOError, match="overwritten") as raised:
+        async for _ in storage.stream("k", chunk_size=100):
+            pass
+    assert raised.value.retryable
+
+
+@pytest.mark.asyncio
+async def test_content_that_was_damaged_on_its_way_is_asked_for_once_more(s3, storage):
+    await storage.write("k", b"1234")
+    with s3.intercept(Faults("GET", KEY, corrupt, last=1)):
+        assert await storage.read("k") == b"1234"
+    with s3.intercept(Faults("GET", KEY, corrupt)), pytest.raises(CorruptObjectError):
+        await storage.read("k")

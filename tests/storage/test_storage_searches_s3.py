@@ -1,0 +1,58 @@
+"""The S3 provider under every fault there is, and the same search of a provider from which a safeguard was taken."""
+
+from __future__ import annotations
+
+import pytest
+from storage_searches import storage_search
+
+from factflow_infra.storage.minio import client, reading, writing
+from factflow_infra_testing.search.faults import Faults
+
+EXAMPLES = 20
+FINDS_WITHIN = 100
+
+
+def test_no_run_breaks_a_promise():
+    result = storage_search("s3", examples=EXAMPLES)
+    if result.finding is not None:
+        pytest.fail(f"{result.finding.plan} seed={result.finding.seed}: {result.finding.failure!r}")
+    assert {
+        "kill",
+        "s3-slow",
+        "s3-answer-lost",
+        "s3-request-lost",
+        "s3-body-cut",
+        "clock-jump",
+    } <= result.coverage.fired.keys()
+
+
+def blind_retries(patched):
+    patched.setattr(client, "guard_retries", lambda _: None)
+
+
+def unverified_reads(patched):
+    patched.setattr(reading, "_verify", lambda *_: None)
+
+
+def own_success_not_recognised(patched):
+    patched.setattr(writing._Landing, "_found", lambda *_: None)
+
+
+def unknown_taken_for_failed(patched):
+    patched.setattr(writing, "may_have_landed", lambda _: False)
+
+
+@pytest.mark.parametrize(
+    ("ablate", "faults"),
+    [
+        (blind_retries, ["s3-answer-lost", "s3-slow"]),
+        (unverified_reads, ["s3-body-corrupt"]),
+        (own_success_not_recognised, ["s3-answer-lost"]),
+        (unknown_taken_for_failed, ["s3-answer-lost"]),
+    ],
+)
+def test_without_a_safeguard_the_search_finds_it(monkeypatch, ablate, faults):
+    with monkeypatch.context() as patched:
+        ablate(patched)
+        result = storage_search("s3", examples=FINDS_WITHIN, faults=Faults.only(*faults), minimise=0)
+    assert result.finding is not None
