@@ -150,7 +150,7 @@ def open_client(options: PulsarOptions) -> Client:
     client = asyncio_api.Client(
         options.service_url,
         authentication=authentication,
-        operation_timeout_seconds=max(1, round(options.request_timeout)),
+        operation_timeout_seconds=max(1, int(options.request_timeout)),
         connection_timeout_ms=max(1, round(options.request_timeout * 1000)),
         tls_trust_certs_file_path=options.tls_ca_file,
         tls_certificate_file_path=options.tls_cert_file,

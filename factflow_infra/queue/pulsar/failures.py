@@ -40,7 +40,8 @@ def request_error(error: BaseException, what: str) -> QueueError:
             retryable=True,
         )
     if result == "Timeout":
-        return QueueConnectionError(f"{what}: Pulsar did not answer in time")
+        # The client tries again whatever was said to it, a refused login included (PUL-13, PUL-27).
+        return QueueConnectionError(f"{what}: no answer in time; nobody is there, or the login was refused")
     return QueueConnectionError(f"{what}: {text}")
 
 

@@ -58,7 +58,8 @@ def options_of(settings: QueueSettings) -> PulsarOptions:
         namespace=namespace,
         key_shared=settings.subscription_type == "key_shared",
         heartbeat=settings.heartbeat,
-        request_timeout=settings.connect_timeout,
+        # Less than the engine waits, so that it is the client that says what was the matter.
+        request_timeout=settings.connect_timeout * 0.9,
         send_timeout=settings.publish_timeout,
     )
 
