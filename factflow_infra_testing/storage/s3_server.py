@@ -13,6 +13,7 @@ import threading
 import time
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from zlib import crc32
@@ -32,6 +33,8 @@ _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/([^,]+), ?SignedHeaders=([^,]+), ?Signature=([0-9a-f]{64})"
 )
 _WRITES = ("PutObject", "CopyObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
+_UPLOAD_ID = re.compile(rb"<UploadId>(.*?)</UploadId>")
+_INITIATED = re.compile(rb"<Initiated>(.*?)</Initiated>")
 _OF_UPLOADS = ("UploadPart", "CompleteMultipartUpload")
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
@@ -58,6 +61,7 @@ class S3Server:
         self._profile_of = profile_of
         # Real servers decide a condition and act on it in one step; moto in several, which threads could come between.
         self._lock = threading.Lock()
+        self._begun: dict[bytes, str] = {}
 
     def answer(self, call: Call, request: Request) -> Any:
         """The answer to a request that ``authenticate`` let pass."""
@@ -67,7 +71,21 @@ class S3Server:
             if refusal is not None:
                 return refusal
             answer = self._store.answer(request)
+            answer.headers["date"] = formatdate(time.time(), usegmt=True)
+            if call.operation in ("CreateMultipartUpload", "ListMultipartUploads") and answer.status_code < 300:
+                answer.raw = RawBody(self._dated(call, answer.raw.read()))
         return _styled(call, answer, profile)
+
+    def _dated(self, call: Call, body: bytes) -> bytes:
+        """The answer with the time when each upload began: moto has all of them begin in 2010."""
+        if call.operation == "CreateMultipartUpload":
+            found = _UPLOAD_ID.search(body)
+            if found is not None:
+                self._begun[found[1]] = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+            return body
+        uploads = (_UPLOAD_ID.search(part) for part in body.split(b"<Upload>")[1:])
+        times = iter([self._begun.get(found[1], "") if found else "" for found in uploads])
+        return _INITIATED.sub(lambda found: f"<Initiated>{next(times) or found[1].decode()}</Initiated>".encode(), body)
 
     # Who asks.
 

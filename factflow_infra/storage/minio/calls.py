@@ -107,7 +107,7 @@ class Calls:
                     raise
             self.pause(attempt)
 
-    def put_sidecar(self, write_id: str, text: str) -> None:
+    def put_sidecar(self, key: str, write_id: str, text: str) -> None:
         """Raises boto3's errors; it may be repeated at will, for its name is used once."""
         body = text.encode()
         attempt = 0
@@ -119,7 +119,7 @@ class Calls:
                     Key=self.layout.sidecar(write_id),
                     Body=body,
                     ContentType="application/json",
-                    Metadata=sidecar_metadata(body),
+                    Metadata=sidecar_metadata(body, self.layout.object(key)),
                 )
             except RequestError as error:
                 if attempt >= self.max_attempts or not (may_have_landed(error) or is_garbled(error)):

@@ -16,6 +16,7 @@ import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from factflow_infra.errors import CorruptObjectError
 from factflow_infra.storage.keys import shown
@@ -33,6 +34,8 @@ CHECK = "factflow-check"
 SIDECAR = "factflow-sidecar"
 """How many characters of the object's S3 key are the writer's prefix, below which the sidecar is: a reader may have
 another one."""
+KEY = "factflow-key"
+"""Of a sidecar: the object it is for, so that one that is no longer needed can be told."""
 
 MAX_INLINE = 1800
 """Characters of a record in object metadata: S3 allows 2,048 bytes for all names and values together."""
@@ -111,8 +114,16 @@ def referring_metadata(write_id: str, root: str) -> dict[str, str]:
     return {WRITE: write_id, SIDECAR: str(len(root))}
 
 
-def sidecar_metadata(body: bytes) -> dict[str, str]:
-    return {CHECK: hashlib.sha256(body).hexdigest()}
+def sidecar_metadata(body: bytes, key: str) -> dict[str, str]:
+    """``key``: the S3 key of the object that the sidecar is for; one that metadata cannot hold is left out."""
+    quoted = quote(key, safe="/")
+    return {CHECK: hashlib.sha256(body).hexdigest()} | ({KEY: quoted} if len(quoted) <= MAX_INLINE else {})
+
+
+def key_of_sidecar(response: Mapping[str, Any]) -> str | None:
+    """The S3 key of the object that a sidecar was put for, out of a HEAD answer; ``None`` where it does not tell."""
+    quoted = {name.lower(): value for name, value in response["Metadata"].items()}.get(KEY)
+    return None if quoted is None else unquote(quoted)
 
 
 def version_of(key: str, response: Mapping[str, Any]) -> Version:

@@ -11,13 +11,14 @@ from factflow_infra.errors import InvalidObjectError, PreconditionFailedError, S
 from factflow_infra.protocols import DEFAULT_CHUNK_SIZE
 from factflow_infra.storage.keys import shown, validate_position, validate_prefix
 from factflow_infra.storage.metadata import (
+    validate_age,
     validate_conditions,
     validate_content_type,
     validate_metadata,
     validate_page,
     validate_range,
 )
-from factflow_infra.storage.minio import listing, reading, writing
+from factflow_infra.storage.minio import leftovers, listing, reading, writing
 from factflow_infra.storage.minio.calls import Calls
 from factflow_infra.storage.minio.client import make_client, prepare
 from factflow_infra.storage.minio.conditions import Condition, Conditions
@@ -224,6 +225,17 @@ class MinioStorageProvider:
             )
         with self._pool.operation():
             return await self._run(_presign, key, _PRESIGNED[method], expires_seconds)
+
+    async def remove_leftovers(self, *, older_than: float) -> int:
+        """Remove what processes that died left behind and that has not changed for ``older_than`` seconds; how many things.
+
+        Unfinished uploads below this provider's prefix, whoever began them, unless a part came since; and hidden objects
+        that are no longer needed. None is ever listed or read. Choose an age that no live write reaches between two of its
+        requests: an hour is a good one.
+        """
+        validate_age(older_than)
+        with self._pool.operation():
+            return await self._run(leftovers.remove, older_than)
 
     async def close(self) -> None:
         await self._pool.close()

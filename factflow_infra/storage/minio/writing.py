@@ -108,7 +108,7 @@ def complete(
     record = _record(_created(calls, key, prior), upload.size, upload.sha256, content_type, metadata)
     token.check()
     try:
-        calls.put_sidecar(upload.write_id, record_text(record))
+        calls.put_sidecar(key, upload.write_id, record_text(record))
     except RequestError as error:
         calls.discard_unused(upload.write_id)
         raise calls.error(error, key) from error
@@ -296,7 +296,7 @@ def _travelling(calls: Calls, key: str, write_id: str, text: str) -> dict[str, s
     if len(text) <= MAX_INLINE:
         return inline_metadata(write_id, text)
     try:
-        calls.put_sidecar(write_id, text)
+        calls.put_sidecar(key, write_id, text)
     except RequestError as error:
         raise calls.error(error, key) from error
     return referring_metadata(write_id, calls.layout.root)
