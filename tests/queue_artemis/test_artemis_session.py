@@ -102,9 +102,65 @@ def test_a_refused_message_is_refused_and_what_else_was_under_way_is_unknown():
             await client.publish()
         with pytest.raises(PublishUnconfirmedError):
             await other
-        assert len(client.lost) == 1
+
+    against(server, scenario)
+
+
+def test_a_refused_message_ends_nothing_but_the_connection_that_it_came_by():
+    server = Server()
+
+    async def scenario(client):
+        await client.connect()
+        await client.consume()
+        server.on["SEND"] = say("AMQ339031 Error handling send", named=True)
+        for _ in range(3):
+            with pytest.raises(PublishRefusedError):
+                await client.publish()
+        del server.on["SEND"]
+        await client.publish()
+        peer = server.peers[1]
+        peer.say(message(1, subscription=peer.frames[1][1]["id"]))
+        await asyncio.sleep(1)
+        await client.taken[0].ack()
+        await asyncio.sleep(1)
+        assert (client.lost, client.cancelled, peer.commands[-1]) == ([], [], "ACK")
+
+    against(server, scenario)
+
+
+def test_a_refusal_after_which_nobody_lets_us_in_again_is_a_lost_connection():
+    server = Server()
+
+    async def scenario(client):
+        await client.connect()
+        await client.consume()
+        server.on["SEND"] = say("AMQ339031 Error handling send", named=True)
+        server.on["CONNECT"] = say("AMQ229031 Security Error occurred")
+        with pytest.raises(PublishRefusedError):
+            await client.publish()
         with pytest.raises(QueueConnectionError):
             await client.publish()
+        assert len(client.lost) == 1
+        assert server.peers[1].commands[-2:] == ["UNSUBSCRIBE", "DISCONNECT"]
+
+    against(server, scenario)
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_closing_while_it_connects_again_after_a_refusal(steps):
+    server = Server()
+
+    async def scenario(client):
+        await client.connect()
+        server.on["SEND"] = say("AMQ339031 Error handling send", named=True)
+        with pytest.raises(PublishRefusedError):
+            await client.publish()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await client.transport.close()
+        await asyncio.sleep(10)
+        assert client.lost == []
+        assert all(peer.ended for peer in server.peers)
 
     against(server, scenario)
 

@@ -19,11 +19,12 @@ class LostError(Exception):
 
 
 class RefusedError(Exception):
-    """The broker answered with an ERROR frame, and did not do what was asked."""
+    """The broker answered with an ERROR frame, and did not do what was asked. ``answers``: it is known to what."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.is_security = any(sign in text for sign in _SECURITY)
+        self.answers = False
 
 
 def refusal_of(frame: ErrorFrame) -> RefusedError:

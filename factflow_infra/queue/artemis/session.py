@@ -248,6 +248,7 @@ class Session:
             # Of a SUBSCRIBE it does not say which one it is about.
             (answer,) = self._answers.values()
         if answer is not None and not answer.done():
+            refusal.answers = True
             answer.set_result(refusal)
         self.end(refusal)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from factflow_infra.errors import QueueConnectionError
+from factflow_infra.errors import QueueConnectionError, QueueError
 from factflow_infra.queue.artemis import wire
 from factflow_infra.queue.artemis.consuming import ArtemisConsumer
+from factflow_infra.queue.artemis.failures import RefusedError
 from factflow_infra.queue.artemis.publishing import publish
 from factflow_infra.queue.artemis.session import ArtemisOptions, Session, open_session
 from factflow_infra.queue.artemis.topology import route_of
@@ -32,6 +33,7 @@ class ArtemisTransport:
         self._options = options
         self._naming = StompNamingStrategy()
         self._session: Session | None = None
+        self._reopening: asyncio.Task[None] | None = None
         self._consumers: dict[ArtemisConsumer, None] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._checked: set[Address] = set()
@@ -39,25 +41,51 @@ class ArtemisTransport:
         self._seen: dict[str, None] = {}
 
     async def connect(self, on_lost: Callable[[Exception | None], None]) -> None:
-        if self._session is not None:
+        if self._session is not None or self._reopening is not None:
             await self.close()
         session = await open_session(self._options)
+        self._use(session, on_lost)
+
+    def _use(self, session: Session, on_lost: Callable[[Exception | None], None]) -> None:
         self._session = session
 
         def lost(reason: Exception) -> None:
-            if self._session is session:
-                self._session = None
-            # Their connections may live: with a farewell, nothing is left behind (ART-4).
-            for consumer in list(self._consumers):
-                consumer.remember()
-                self._spawn(consumer.close())
-            on_lost(reason)
+            if self._session is not session:
+                return
+            self._session = None
+            cause = reason.__cause__
+            if isinstance(cause, RefusedError) and cause.answers:
+                # One message was refused, which ends the connection that it came by (ART-6), and nothing else.
+                self._reopening = asyncio.get_running_loop().create_task(self._reopen(session, on_lost))
+            else:
+                self._give_up(reason, on_lost)
 
         session.watch(lost)
+
+    async def _reopen(self, refused: Session, on_lost: Callable[[Exception | None], None]) -> None:
+        try:
+            session = await open_session(self._options, ((refused.host, refused.port),))
+        except QueueError as error:
+            self._reopening = None
+            self._give_up(error, on_lost)
+        else:
+            self._reopening = None
+            self._use(session, on_lost)
+
+    def _give_up(self, reason: Exception, on_lost: Callable[[Exception | None], None]) -> None:
+        # The consumers' connections may live: with a farewell, nothing is left behind (ART-4).
+        for consumer in list(self._consumers):
+            consumer.remember()
+            self._spawn(consumer.close())
+        on_lost(reason)
 
     async def close(self) -> None:
         session, self._session = self._session, None
         closing = [asyncio.ensure_future(consumer.close()) for consumer in list(self._consumers)]
+        if self._reopening is not None:
+            self._reopening.cancel()
+            closing.append(self._reopening)
+            self._reopening = None
         if session is not None:
             closing.append(asyncio.ensure_future(session.close()))
         if closing:
@@ -77,7 +105,8 @@ class ArtemisTransport:
             wire.check_headers(message)
 
     async def publish(self, address: Address, envelope: Envelope, *, delay: float = 0.0) -> None:
-        await publish(self._connected(), route_of(address), envelope, delay)
+        session = self._session or await self._connected()
+        await publish(session, route_of(address), envelope, delay)
 
     async def consume(
         self,
@@ -88,7 +117,7 @@ class ArtemisTransport:
         on_delivery: Callable[[Delivery], None],
         on_cancelled: Callable[[Exception | None], None],
     ) -> Consumer:
-        publishing = self._connected()
+        publishing = await self._connected()
         session = await open_session(self._options, ((publishing.host, publishing.port),))
         if len(self._seen) >= _REMEMBERED:
             self._seen.clear()
@@ -107,17 +136,18 @@ class ArtemisTransport:
         self._consumers[consumer] = None
         try:
             await consumer.start()
-            self._connected()  # lost meanwhile, with everything that belongs to it
+            await self._connected()  # lost meanwhile, with everything that belongs to it
         except BaseException:
             self._spawn(consumer.close())
             raise
         return consumer
 
-    def _connected(self) -> Session:
-        session = self._session
-        if session is None or session.lost:
+    async def _connected(self) -> Session:
+        if self._reopening is not None:
+            await asyncio.wait([self._reopening])
+        if self._session is None or self._session.lost:
             raise QueueConnectionError("not connected to Artemis")
-        return session
+        return self._session
 
     def _forget(self, consumer: ArtemisConsumer) -> None:
         self._consumers.pop(consumer, None)
