@@ -99,8 +99,8 @@ def validate_page(delimiter: str | None, limit: int) -> None:
 
 def validate_age(older_than: float) -> None:
     """Check the age in seconds from which something left behind may be removed."""
-    given: object = older_than
-    if not isinstance(given, (int, float)) or isinstance(given, bool) or not 0 <= given < math.inf:
+    number = isinstance(cast("object", older_than), (int, float)) and not isinstance(older_than, bool)
+    if not number or not 0 <= older_than < math.inf:
         raise InvalidObjectError(f"older_than must be a number of seconds from 0, not {shown(older_than)}")
 
 

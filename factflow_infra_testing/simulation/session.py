@@ -92,8 +92,10 @@ class SimulationSession:
                     self._simulation.watch_disk(self._files)
             return self._files.folder(host)
 
-    def s3_provider(self, *, exposed: bool, profile: str | None) -> StorageProtocol:
-        """A provider on the bucket that all machines share; each profile has one. ``exposed``: it meets the run's faults."""
+    def s3_provider(self, host: str, *, exposed: bool, profile: str | None) -> StorageProtocol:
+        """A provider on the bucket that all machines share; each profile has one. ``exposed``: it meets the run's faults,
+        as code on ``host`` does.
+        """
         with outside():
             if self._s3 is None:
                 from factflow_infra_testing.storage.s3 import SimulatedS3
@@ -105,7 +107,10 @@ class SimulationSession:
                 if self._simulation is not None:
                     self._s3.expose(self._simulation.decisions, self._simulation.struck)
                 self._s3_active = True
-            return self._s3.provider(exposed=exposed, profile=profile)
+            if exposed and host not in self._s3.hosts:
+                with self._real_disk():  # where botocore's own files lie
+                    return self._s3.provider(exposed=True, host=host, profile=profile)
+            return self._s3.provider(exposed=exposed, host=host, profile=profile)
 
     @contextmanager
     def importing(self) -> Generator[None, None, None]:

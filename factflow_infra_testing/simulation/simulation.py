@@ -435,7 +435,7 @@ class Simulation:
         if met:
             self.parts[kind] = None
         if kind == "s3":
-            provider = self._session.s3_provider(exposed=met, profile=profile)
+            provider = self._session.s3_provider(where, exposed=met, profile=profile)
         elif kind != "filesystem":
             raise SettingsError(f"there is no simulated storage {kind!r}; known: 'filesystem', 's3'")
         elif profile is not None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
 
+from factflow_infra_testing.simulation.clock import LOCAL_HOST
 from factflow_infra_testing.storage.s3_faults import S3Faults, as_server
 from factflow_infra_testing.storage.s3_profiles import AWS, s3_profile
 from factflow_infra_testing.storage.s3_requests import Forward, Request, call_of
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 DEFAULT_BUCKET = "factflow"
 """The bucket of the profile ``aws``; another profile's has its name behind it."""
 _REGION = "us-east-1"
+_SAFE = ""
+"""In place of a machine: meets no faults, and its clock may be as wrong as it likes."""
 _ACCESS_KEY, _SECRET_KEY = "simulated", "simulated"
 
 
@@ -53,7 +56,7 @@ class SimulatedS3:
         self.bucket = bucket
         self._seed = seed
         self._stack = ExitStack()
-        self._clients: dict[bool, S3Client] = {}
+        self._clients: dict[str, S3Client] = {}  # of each host; of those that meet no faults, of ``_SAFE``
         self._quotas: list[Any] = []
         self._interceptors: list[Interceptor] = []
         self._faults: S3Faults | None = None
@@ -64,8 +67,8 @@ class SimulatedS3:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self._moto.open())
-            for exposed in (False, True):
-                self._clients[exposed] = self._open_client(stack, exposed=exposed)
+            for host in (_SAFE, LOCAL_HOST):
+                self._clients[host] = self._open_client(stack, exposed=host != _SAFE)
             stack.callback(self._interceptors.clear)
             self._stack = stack.pop_all()
         self.reset()
@@ -80,12 +83,20 @@ class SimulatedS3:
     @property
     def client(self) -> S3Client:
         """The client of the providers that meet no faults: a test may look at the server with it."""
-        return self._client(exposed=False)
+        return self._client(_SAFE)
 
-    def _client(self, *, exposed: bool) -> S3Client:
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The machines whose clients are made already; to make another one takes 0.1 s, and reads botocore's files."""
+        return tuple(host for host in self._clients if host != _SAFE)
+
+    def _client(self, host: str) -> S3Client:
+        # Each machine has its own: how far its clock is off is the client's to know, and its quota of retries.
         if not self._clients:
             raise RuntimeError("SimulatedS3 is not open: use it in a with statement")
-        return self._clients[exposed]
+        if host not in self._clients:
+            self._clients[host] = self._open_client(self._stack, exposed=True)
+        return self._clients[host]
 
     def provider(
         self,
@@ -93,12 +104,13 @@ class SimulatedS3:
         prefix: str = "",
         *,
         exposed: bool = False,
+        host: str = LOCAL_HOST,
         profile: str | None = None,
         **options: Any,
     ) -> MinioStorageProvider:
         """A provider on this server; ``options`` are those of ``S3Options`` that are not about the connection.
 
-        ``exposed``: it meets the faults that ``expose`` has set. ``profile``: on the bucket of that profile (``aws``,
+        ``exposed``: it meets the faults that ``expose`` has set, and uses the client of the machine ``host``. ``profile``: on the bucket of that profile (``aws``,
         ``minio``, ``radosgw``), which is made where it is missing; ``SettingsError`` lists the known ones.
         """
         from factflow_infra.storage.minio import MinioStorageProvider, S3Options
@@ -109,7 +121,7 @@ class SimulatedS3:
             self.bucket if bucket is None else bucket,
             prefix,
             options=S3Options(**options),
-            client=self._client(exposed=exposed),
+            client=self._client(host if exposed else _SAFE),
         )
 
     def stranger(self, *, access_key: str = _ACCESS_KEY, secret_key: str = _SECRET_KEY) -> MinioStorageProvider:
@@ -129,7 +141,7 @@ class SimulatedS3:
         """
         self._faults = S3Faults(
             decisions,
-            read_timeout=self._client(exposed=True).meta.config.read_timeout,  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType, reportAttributeAccessIssue]
+            read_timeout=self._client(LOCAL_HOST).meta.config.read_timeout,  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType, reportAttributeAccessIssue]
             abort_upload=self._moto.abort_upload,
             note=note,
         )

@@ -205,6 +205,22 @@ def test_ablation_without_that_a_wrong_clock_is_refused(monkeypatch):
     run()
 
 
+@simulate(plan=[])
+async def test_a_wrong_clock_is_of_one_machine_only(sim: Simulation) -> None:
+    laboratory, _ = await prepared(sim)
+
+    async def main(process: Process) -> None:
+        if process.host == "a":
+            sim.loop.clock.jump(-3600, host="a")
+        for n in range(20):
+            await process.storage("s3").write(f"{process.name}{n}", b"")
+
+    for host in ("a", "b"):
+        sim.start(main, name=f"on-{host}-", host=host, restart=False)
+    await sim.drain()
+    assert len([key async for key in laboratory.list("on-")]) == 40
+
+
 @pytest.mark.faults(Fault("s3-answer-lost", "PutObject k", 1))
 async def test_the_fixture_meets_marked_faults(s3_storage):
     await s3_storage.write("k", b"1", if_absent=True)
