@@ -1,4 +1,4 @@
-"""Options of the whole suite: tests marked ``live`` need a real server, and run only with ``--live``."""
+"""Options of the whole suite: tests marked ``live`` need a real server, or real time, and run only with ``--live``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "live: needs a real server; runs only with --live")
+    config.addinivalue_line("markers", "live: needs a real server, or real time; runs only with --live")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--live"):
         return
-    skip = pytest.mark.skip(reason="needs a real server: run with --live")
+    skip = pytest.mark.skip(reason="needs a real server, or real time: run with --live")
     for item in items:
         if item.get_closest_marker("live") is not None:
             item.add_marker(skip)

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "compatibility.md"
 RELEASES = 3
 SHARES = {
+    "stompman": ("tests/simulation/test_pins.py", "tests/wire/stomp", "tests/queue_artemis"),
     "aio-pika": ("tests/simulation/test_pins.py", "tests/wire/amqp", "tests/queue_rabbitmq"),
     "moto": (
         "tests/contracts/test_storage_contract_minio.py",
@@ -49,7 +50,7 @@ replacements of library internals were tried with; the tests of the pins run in 
 """
 _NOT_VERSIONS = "not test_a_pin_was_checked_with_what_is_installed"
 """That test is the column *pins checked*."""
-_BESIDE = {"aio-pika": "aiormq", "moto": "boto3"}
+_BESIDE = {"aio-pika": "aiormq", "moto": "boto3", "stompman": "anyio"}
 """The library whose version says most about what else was there."""
 
 

@@ -1,5 +1,5 @@
 """Each part of Pulsar's client that a program may use, and what the profile says of it: the real client on the wire tier, and
-its stand-in on the API tier, by the same tests.
+its stand-in on the API tier, by the same tests. The real client has timers of its own, so its half runs with ``--live`` only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from factflow_infra_testing.wire.serving import WireServer
 KINDS = pulsar.ConsumerType
 
 
-@pytest.fixture(params=sorted(TIERS))
+@pytest.fixture(params=["api", pytest.param("wire", marks=pytest.mark.live)])
 def run(request):
     return TIERS[request.param]
 
@@ -274,6 +274,7 @@ def test_a_namespace_that_is_not_there_is_refused(run):
     run(main)
 
 
+@pytest.mark.live
 def test_a_token_is_asked_for():
     async def main():
         front_end = PulsarFrontEnd(SimulatedBroker("pulsar"), token="secret")

@@ -5,6 +5,8 @@ from pulsar_harness import WireHarness
 
 from factflow_infra_testing.contracts import QueueContract
 
+pytestmark = pytest.mark.live
+
 
 class TestWire(QueueContract):
     @pytest.fixture
