@@ -44,13 +44,15 @@ class ArtemisDelivery:
     delivery_count: int | None = None
     """Artemis does not tell."""
 
-    def __init__(self, frame: MessageFrame, consumer: ArtemisConsumer, subscription: str, *, seen: bool) -> None:
+    def __init__(
+        self, frame: MessageFrame, consumer: ArtemisConsumer, subscription: str, number: str, *, seen: bool
+    ) -> None:
         self._consumer = consumer
         self._ack_id = frame.headers.get("ack") or frame.headers["message-id"]
         self._settled = False
         self.subscription = subscription
         self.size = size_of(frame)
-        self.number = wire.message_number(frame)
+        self.number = number
         self.envelope: Envelope
         self.undecodable: str | None
         self.envelope, self.undecodable = wire.decode(frame)
@@ -144,19 +146,19 @@ class ArtemisConsumer:
         if not self.taking:
             return  # STOMP cannot stop deliveries and keep what is held: this one goes back with the rest
         number = wire.message_number(frame)
-        delivery = ArtemisDelivery(frame, self, name, seen=number in self._seen)
-        self._seen.pop(number, None)
+        seen = bool(self._seen) and self._seen.pop(number, self) is None
+        delivery = ArtemisDelivery(frame, self, name, number, seen=seen)
         self._held[delivery] = None
         if name == self._window.name:
             self._first_bytes += delivery.size
         self._on_delivery(delivery)
-        self._widen()
+        if self._slots < self._window.slots:
+            self._widen()
 
     def _widen(self) -> None:
         """Add a slot where large messages fill the window before there is work for every handler."""
         if (
-            self._slots < self._window.slots
-            and self.taking
+            self.taking
             and len(self._held) < self._concurrency
             and len(self._held) > self._slots
             and self._window.is_full(self._first_bytes)

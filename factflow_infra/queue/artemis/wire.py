@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from factflow_infra.errors import InvalidMessageError
@@ -65,7 +66,7 @@ def encode(envelope: Envelope) -> dict[str, str]:
     odd: dict[str, str] = {}
     headers: dict[str, str] = {}
     for name, value in message.headers.items():
-        (headers if _is_plain(name, value) else odd)[name] = value
+        (headers if _is_plain(name) and _CONTROL.search(value) is None else odd)[name] = value
     headers[TIMESTAMP] = format_timestamp(message.timestamp)
     # One at a time: what cannot stand in a header as it is goes with the odd ones.
     fields = {
@@ -136,26 +137,21 @@ def decode(frame: MessageFrame) -> tuple[Envelope, str | None]:
     return Envelope(QueueMessage(body=frame.body, message_id=message_id)), reason
 
 
-def _is_plain(name: str, value: str) -> bool:
-    """Whether stompman and Artemis leave such a header alone."""
+@lru_cache(maxsize=4096)
+def _is_plain(name: str) -> bool:
+    """Whether stompman and Artemis leave a header of that name alone."""
     folded = name.lower()
-    return (
-        _PLAIN_NAME.fullmatch(name) is not None
-        and folded not in _STANDARD
-        and not folded.startswith(_BROKERS_OWN)
-        and _CONTROL.search(value) is None
-    )
+    return _PLAIN_NAME.fullmatch(name) is not None and folded not in _STANDARD and not folded.startswith(_BROKERS_OWN)
+
+
+@lru_cache(maxsize=4096)
+def _is_messages_own(name: str) -> bool:
+    """Whether a header of that name is the message's own, not the broker's or this module's."""
+    return not (name in _STANDARD or name.startswith(RESERVED_HEADER_PREFIX) or name.lower().startswith(_BROKERS_OWN))
 
 
 def _others(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that are the message's own, not the broker's or this module's."""
-    return {
-        name: value
-        for name, value in headers.items()
-        if name not in _STANDARD
-        and not name.startswith(RESERVED_HEADER_PREFIX)
-        and not name.lower().startswith(_BROKERS_OWN)
-    }
+    return {name: value for name, value in headers.items() if _is_messages_own(name)}
 
 
 def _decode_own(headers: dict[str, str], frame: MessageFrame) -> Envelope:
