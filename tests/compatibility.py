@@ -50,8 +50,8 @@ replacements of library internals were tried with; the tests of the pins run in 
 """
 _NOT_VERSIONS = "not test_a_pin_was_checked_with_what_is_installed"
 """That test is the column *pins checked*."""
-_BESIDE = {"aio-pika": "aiormq", "moto": "boto3", "stompman": "anyio"}
-"""The library whose version says most about what else was there."""
+_BESIDE = {"aio-pika": "aiormq", "moto": "boto3"}
+"""The library whose version says most about what else was there, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def pins_checked(environment: Environment, library: str) -> str:
         "from factflow_infra_testing.simulation import pins\n"
         "print(json.dumps([[p.library, pins.installed(p) in p.checked] for p in pins.PINS]))"
     )
-    known = {library, _BESIDE[library]}
+    known = {library, _BESIDE.get(library)}
     answers = [
         checked for name, checked in json.loads(environment.run("-c", script)) if name.replace("_", "-") in known
     ]
@@ -124,7 +124,8 @@ def pins_checked(environment: Environment, library: str) -> str:
 def row(environment: Environment, library: str, release: str) -> str:
     environment.pip("install", "-q", f"{library}=={release}")
     passed, result = environment.tests(SHARES[library])
-    beside = f"{_BESIDE[library]} {environment.version(_BESIDE[library])}"
+    other = _BESIDE.get(library)
+    beside = "" if other is None else f"{other} {environment.version(other)}"
     today = datetime.now(UTC).date().isoformat()
     cells = (
         library,
