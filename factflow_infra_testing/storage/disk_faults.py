@@ -70,22 +70,22 @@ DISK_FAULTS: Final[Mapping[str, FaultKind]] = MappingProxyType(
             FaultKind(DISK_SLOW, ("10 ms", "1 s", "10 s"), "an operation on the disk takes its time", 0.02),
             FaultKind(SHORT_WRITE, (), "the disk takes the first byte of a write, and says so", 0.02),
             FaultKind(
-                TOO_MANY_FILES, (), "the process has no file descriptor left for a moment (EMFILE)", 0.01, SURFACING
+                TOO_MANY_FILES, (), "the process has no file descriptor left for a moment (EMFILE)", 0.03, SURFACING
             ),
-            FaultKind(DISK_FULL, (), "the disk has no space left for a moment (ENOSPC)", 0.01, SURFACING),
-            FaultKind(DISK_DENIED, (), "the permission is denied for a moment (EACCES)", 0.01, SURFACING),
+            FaultKind(DISK_FULL, (), "the disk has no space left for a moment (ENOSPC)", 0.03, SURFACING),
+            FaultKind(DISK_DENIED, (), "the permission is denied for a moment (EACCES)", 0.03, SURFACING),
             FaultKind(
                 DISK_ERROR,
                 (),
                 "the disk fails an operation (EIO); what an fsync was to write will never be, though the next one succeeds",
-                0.01,
+                0.03,
                 SURFACING,
             ),
             FaultKind(
                 POWER_LOSS,
                 SURVIVALS,
                 "a machine loses its power: its processes end, and of what was not synced this much survives, or a mixture",
-                0.01,
+                0.02,
             ),
         )
     }

@@ -41,9 +41,10 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _REAL = ("factflow_infra_testing.storage", "boto3", "botocore", "certifi", "moto", "py_partiql_parser", "responses")
 # They bind the functions of ``os`` when they are imported, so they are bound anew, once to each disk.
 _BINDING = ("aiofiles.ospath", "aiofiles.os")
+# Not those of ``shutil``: pyfakefs runs the real one, over its own ``os``.
 _CHANGES = {
     "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate",
-    "os.utime", "os.setxattr", "os.removexattr", "shutil.rmtree", "shutil.move", "shutil.copyfile", "shutil.copytree",
+    "os.utime", "os.setxattr", "os.removexattr",
 }  # fmt: skip
 _READINGS = {"os.listdir", "os.scandir"}
 

@@ -9,7 +9,7 @@ pyfakefs has no seam for it. Nothing of pyfakefs' behaviour changes.
 from __future__ import annotations
 
 import importlib
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 from factflow_infra_testing.storage.crashes import CrashModel
@@ -40,6 +40,11 @@ class DiskWatch:
         """A new disk: nothing is unsynced, and nobody is asked."""
         self.model.clear()
         self.on_step = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether steps are anybody's affair now."""
+        return self.on_step is not None and not self._silent
 
     def step(self, operation: str, node: Any, name: str | None = None) -> int:
         """Before ``operation`` on ``node``, or on ``name`` in the folder ``node``. Gives the bytes to take, 0 for all."""
@@ -178,6 +183,10 @@ def watched(watch: DiskWatch, filesystem: Any) -> Generator[None, None, None]:
     _hook_nodes(hook, nodes, watch, filesystem)
     _hook_calls(hook, system.FakeFilesystem, opening.FakeFileOpen, watch, filesystem)
     _hook_descriptors(hook, fake_os.FakeOsModule, watch, filesystem)
+    # It holds this lock around each call, and the thread of a job that loses its power in there never gives it back. In a run one
+    # thread goes at a time, so it guards nothing.
+    shutil: Any = importlib.import_module("pyfakefs.fake_filesystem_shutil")
+    hook(shutil.FakeShutilModule, "module_lock", lambda _: nullcontext())
     try:
         yield
     finally:
@@ -261,7 +270,10 @@ def _hook_calls(hook: Callable[..., None], kind: Any, opening: Any, watch: DiskW
             def call(self: Any, path: Any, *args: Any, **options: Any) -> Any:
                 if self is not filesystem:
                     return original(self, path, *args, **options)
-                watch.step_at(operation, _text(self, args[0] if operation in (RENAME, LINK) and args else path))
+                if watch.asks:
+                    watch.step_at(operation, _text(self, args[0] if operation in (RENAME, LINK) and args else path))
+                if operation != RENAME:
+                    return original(self, path, *args, **options)
                 with watch.as_one():
                     return original(self, path, *args, **options)
 
@@ -271,7 +283,7 @@ def _hook_calls(hook: Callable[..., None], kind: Any, opening: Any, watch: DiskW
 
     def opened(original: Any) -> Any:
         def call(self: Any, file: Any, *args: Any, **options: Any) -> Any:
-            if self.filesystem is filesystem and not isinstance(file, int):
+            if watch.asks and self.filesystem is filesystem and not isinstance(file, int):
                 path = _text(filesystem, file)
                 watch.step_at(OPEN if filesystem.exists(path) else CREATE, path)
             return original(self, file, *args, **options)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import os
+from typing import IO, TYPE_CHECKING, Any
 
 from factflow_infra.protocols import QueueMessage
 
@@ -69,6 +70,21 @@ async def run_until_terminated(queue: QueueProtocol, *, timeout: float | None = 
         await asyncio.Event().wait()
     finally:
         await queue.stop(timeout=timeout)
+
+
+def sync_file(file: IO[Any]) -> None:
+    """Have what was written to an open file survive a power loss."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(path: str) -> None:
+    """Have the names in a folder survive a power loss."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def numbered(count: int, *, prefix: str = "m") -> list[QueueMessage]:

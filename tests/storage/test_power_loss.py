@@ -327,6 +327,26 @@ def test_a_job_stands_still_for_ever_when_its_power_is_lost():
     assert not steps
 
 
+def test_a_power_loss_within_a_call_of_shutil_holds_nobody_up():
+    @simulate(plan=[Fault("power-loss", "worker@start", 4, 1)])
+    async def test(sim):
+        def job(folder):
+            Path(folder, "a").write_text("1")
+            shutil.move(f"{folder}/a", f"{folder}/b")
+
+        async def main(process):
+            folder = process.disk()
+            await asyncio.to_thread(job, folder)
+
+        process = sim.start(main, name="worker")
+        folder = sim.disk()
+        await sim.sleep(10)
+        assert process.lives == 2
+        assert Path(folder, "b").exists()
+
+    test()
+
+
 def struck(fault, use):
     """What ``use(process)`` raised, in a run with one fault."""
     caught = []
