@@ -111,12 +111,14 @@ class Message:
 
 
 class Entry:
-    """One copy of a message in one queue. ``serial`` is its place; ``returns`` how often it came back, as the broker counts."""
+    """One copy of a message in one queue. ``serial`` is its own; ``place`` orders what comes back to its queue;
+    ``returns``: how often it came back, as the broker counts.
+    """
 
-    __slots__ = ("expires_at", "message", "redelivered", "returns", "serial")
+    __slots__ = ("expires_at", "message", "place", "redelivered", "returns", "serial")
 
     def __init__(self, serial: int, message: Message, expires_at: float | None) -> None:
-        self.serial = serial
+        self.serial = self.place = serial
         self.message = message
         self.expires_at = expires_at
         self.returns = 0

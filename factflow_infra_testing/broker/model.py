@@ -394,6 +394,8 @@ class Broker(Holdings):
                 if session.limit:  # so that the next room under the common limit is another consumer's
                     session.consumers.pop(consumer, None)
                     session.consumers[consumer] = None
+        elif consumer is not None:
+            consumer.held_bytes += delivery.size  # nothing is acked that could make room again (ART-34)
         if consumer is not None and consumer.permits is not None:
             consumer.permits -= len(entry.message.keys)
         if self.observer is not None:

@@ -26,6 +26,8 @@ class Place(StrEnum):
     """In front of all that was not delivered yet, behind what came back before it."""
     TAIL = "tail"
     """Behind everything."""
+    HEAD = "head"
+    """In front of everything, and for good: where it comes back to as well."""
 
 
 class Back(StrEnum):
@@ -77,7 +79,7 @@ class QueueType:
     restart. ``turns``: whose turn it is. ``limit_widens``: a nack past the delivery limit gives its consumer room for two.
     ``forgets_counts``: the counts are gone with the
     last consumer. ``delay_slack``: messages with a due time wait in the queue, and may come so many seconds too early;
-    ``None``: this broker delays nothing by itself.
+    ``None``: this broker delays nothing by itself. ``due``: place of such a message when its time has come.
     ``expires_anywhere``: a message expires wherever in the queue it stands, not only at the head.
     ``exclusive``, ``transient``, ``auto_delete``: queues of this type may be so.
     """
@@ -97,6 +99,7 @@ class QueueType:
     limit_widens: bool
     forgets_counts: bool
     delay_slack: float | None
+    due: Place
     expires_anywhere: bool
     exclusive: bool
     transient: bool
@@ -124,8 +127,8 @@ class Profile:
     without the flag by mere chance. ``strands``: what a lost connection held may stay locked until the broker restarts.
     ``delivery_attempts``: how often a message is delivered before it goes to ``dead_letter_queue``, unless its queue
     says otherwise; ``expiry_queue``: where what expires goes. ``None``: no limit, no such queue.
-    ``schedules_in_queues``: a delayed message waits in the queues that it was routed to when it was sent, and then stands
-    there in the order of sending; else it is routed when it is due.
+    ``schedules_in_queues``: a delayed message waits in the queues that it was routed to when it was sent; else it is
+    routed when it is due.
     """
 
     name: str
@@ -164,6 +167,7 @@ _CLASSIC: Final = QueueType(
     limit_widens=False,
     forgets_counts=False,
     delay_slack=None,
+    due=Place.TAIL,
     expires_anywhere=False,
     exclusive=True,
     transient=True,
@@ -184,6 +188,7 @@ _CLASSIC: Final = QueueType(
             "limit_widens": "RMQ-3",
             "forgets_counts": "RMQ-3",
             "delay_slack": "RMQ-17",
+            "due": "RMQ-17",
             "expires_anywhere": "RMQ-17",
             "exclusive": "RMQ-13",
             "transient": "RMQ-13",
@@ -208,6 +213,7 @@ _QUORUM: Final = QueueType(
     limit_widens=True,
     forgets_counts=False,
     delay_slack=None,
+    due=Place.TAIL,
     expires_anywhere=False,
     exclusive=False,
     transient=False,
@@ -228,6 +234,7 @@ _QUORUM: Final = QueueType(
             "limit_widens": "RMQ-22",
             "forgets_counts": "RMQ-7",
             "delay_slack": "RMQ-17",
+            "due": "RMQ-17",
             "expires_anywhere": "RMQ-17",
             "exclusive": "RMQ-13",
             "transient": "RMQ-13",
@@ -285,6 +292,7 @@ _SUBSCRIPTION: Final = QueueType(
     limit_widens=False,
     forgets_counts=True,
     delay_slack=1.0,
+    due=Place.ORIGINAL,
     expires_anywhere=False,
     exclusive=True,
     transient=True,
@@ -306,6 +314,7 @@ _SUBSCRIPTION: Final = QueueType(
             "expires_anywhere": "PUL-43",
             "forgets_counts": "PUL-10",
             "delay_slack": "PUL-3",
+            "due": "PUL-45",
             "exclusive": "PUL-46",
             "transient": "PUL-46",
             "auto_delete": "PUL-46",
@@ -357,6 +366,7 @@ _ARTEMIS_QUEUE: Final = QueueType(
     limit_widens=False,
     forgets_counts=False,
     delay_slack=0.0,
+    due=Place.HEAD,
     expires_anywhere=True,
     exclusive=True,
     transient=True,
@@ -377,6 +387,7 @@ _ARTEMIS_QUEUE: Final = QueueType(
             "limit_widens": "ART-5",
             "forgets_counts": "ART-26",
             "delay_slack": "ART-30",
+            "due": "ART-30",
             "expires_anywhere": "ART-29",
             "exclusive": "ART-10",
             "transient": "ART-10",

@@ -72,6 +72,7 @@ class Queue:
         "consumers",
         "dispatch",
         "durable",
+        "front",
         "had_consumers",
         "holders",
         "idle_since",
@@ -122,6 +123,7 @@ class Queue:
         self.unacked = 0
         self.stranded: list[Entry] = []
         self.soonest = _NEVER
+        self.front = 0  # the places at the head are below it
         self.timed = options.message_ttl is not None
         self.idle_since = now
         self.alive = True
@@ -152,7 +154,7 @@ class Queue:
             self.ready.append(entry)
             return
         self.returns += 1
-        heappush(self.returned, (entry.serial if place is Place.ORIGINAL else self.returns, entry))
+        heappush(self.returned, (entry.place if place is Place.ORIGINAL else self.returns, entry))
 
     def remove(self, entry: Entry) -> None:
         """Take out a ready entry from wherever it stands."""
@@ -162,10 +164,13 @@ class Queue:
             self.retain(lambda other: other is not entry)
 
     def insert(self, entry: Entry) -> None:
-        """Make ``entry``, which was sent earlier, ready where it was sent: everything here stands by its serial number."""
-        while self.ready and self.ready[0].serial < entry.serial:
+        """Make ``entry``, whose time has come, ready in its place: where it was sent, or at the head."""
+        if self.type.due is Place.HEAD:
+            self.front -= 1
+            entry.place = self.front
+        while self.ready and self.ready[0].serial < entry.place:
             heappush(self.returned, (self.ready[0].serial, self.ready.popleft()))
-        heappush(self.returned, (entry.serial, entry))
+        heappush(self.returned, (entry.place, entry))
 
     def note_expiry(self, entry: Entry) -> None:
         """``entry`` is ready, and may expire."""

@@ -406,10 +406,11 @@ def test_art_29_messages_expire_wherever_they_stand(connect, name):
     assert producer.send(name, b"", expires="soon", **TO_QUEUE).command == "ERROR"
 
 
-def test_art_30_a_scheduled_message_is_routed_when_it_is_sent_and_stands_there(connect, name):
+def test_art_30_a_scheduled_message_is_routed_when_it_is_sent_and_then_comes_first(connect, name):
     producer = connect()
+    fill(producer, name, "1")
     producer.send(name, b"late", AMQ_SCHEDULED_DELAY="1000", **TO_QUEUE)
-    fill(producer, name, "1", "2")
+    fill(producer, name, "2")
     early = connect()
     early.subscribe(name + "-topic", **FROM_TOPIC)
     producer.send(name + "-topic", b"news", AMQ_SCHEDULED_DELAY="1000", **TO_TOPIC)
@@ -460,6 +461,28 @@ def test_art_33_what_is_sent_in_an_unknown_transaction_is_lost(connect, name):
     consumer = connect()
     consumer.subscribe(name, **FROM_QUEUE)
     assert consumer.messages() == []
+
+
+@pytest.mark.parametrize(("window", "count"), [("0", 1), ("1", 1), ("700", 3)])
+def test_art_34_acked_automatically_a_window_is_used_up_for_good(connect, name, window, count):
+    consumer = connect()
+    consumer.subscribe(name, ack="auto", consumer_window_size=window, **FROM_QUEUE)
+    fill(connect(), name, *"123456789")
+    assert len(consumer.messages()) == count
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_art_35_what_two_subscriptions_held_comes_back_in_order(connect, name, first):
+    members = [connect(), connect()]
+    for member in members:
+        member.subscribe(name, consumer_window_size="700", **FROM_QUEUE)
+    fill(connect(), name, *"12345678")
+    assert [bodies(member.messages(3)) for member in members] == [["1", "3", "5"], ["2", "4", "6"]]
+    for member in (members[first], members[1 - first]):
+        member.ask("UNSUBSCRIBE", {"id": "s"})
+    consumer = connect()
+    consumer.subscribe(name, consumer_window_size="-1", **FROM_QUEUE)
+    assert bodies(consumer.messages()) == [*"12345678"]
 
 
 def test_art_31_a_silent_client_without_heart_beats_is_cut_off_after_a_minute(connect):

@@ -84,6 +84,15 @@ class Stomp:
             found.append(frame)
         return found
 
+    def messages_within(self, seconds: float) -> list[Frame]:
+        """What comes until nothing has come for ``seconds``, an ERROR or the end included."""
+        found, self._held = self._held, []
+        while (frame := self.receive(seconds)).command != "NONE":
+            found.append(frame)
+            if frame.command == "EOF":
+                break
+        return found
+
     def receive(self, seconds: float) -> Frame:
         """The next frame; a ``Frame`` with the command ``NONE`` when none comes within ``seconds``."""
         end = time.monotonic() + seconds

@@ -1,0 +1,44 @@
+"""The simulated broker's STOMP front end beside a real Artemis: the same requests and sequences, the same observations."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+WIRE = HERE.parent / "wire" / "stomp"
+sys.path[:0] = [str(WIRE), str(HERE)]
+
+import compare_stomp  # noqa: E402 - beside this file
+import stomp_requests  # noqa: E402 - beside the tests of the front end
+
+pytestmark = pytest.mark.live
+
+SEQUENCES = 25
+
+
+def test_the_recorded_answers_are_those_of_the_real_server(artemis_server):
+    def connect_to():
+        return stomp_requests.Socket(artemis_server.port)
+
+    recorded = json.loads((WIRE / "answers_of_artemis_2_44_0.json").read_text())
+    found = stomp_requests.answers(connect_to, artemis_server.user, artemis_server.password)
+    different = [name for name, answer in found.items() if essence(answer) != essence(recorded[name])]
+    again = stomp_requests.answers(connect_to, artemis_server.user, artemis_server.password, different)
+    assert {name: essence(answer) for name, answer in again.items() if essence(answer) != essence(recorded[name])} == {}
+
+
+def essence(answer):
+    # The user's name is another one, and messages of one step come in any order.
+    return sorted(map(str, stomp_requests.essence(answer)))
+
+
+def test_generated_sequences_look_the_same(artemis_server, stomp):
+    del stomp  # the fixture has loaded the module of the bare client
+    client = importlib.import_module("live_servers_stomp")
+    found = compare_stomp.differences(artemis_server, client, range(SEQUENCES))
+    assert {seed: lines for seed, lines in found if lines} == {}
