@@ -160,6 +160,9 @@ class StompConnection(WireLine):
 
     def _connect(self, frame: Frame) -> None:
         login = log_in(frame.headers, self.front_end.users)
+        for timer in self._timers:  # of an earlier login, which Artemis allows
+            timer.cancel()
+        self._timers.clear()
         self._login = login
         self.version = self._cutter.version = login.version
         self.client_id = login.client_id
@@ -193,6 +196,7 @@ class StompConnection(WireLine):
         if now - self._last_out >= self._login.sends_every / 2 and now >= self.server.up_at:
             self._last_out = now
             self._transport.write(HEART_BEAT)
+        self._timers = [timer for timer in self._timers if timer.when() > now]
         self._later(self._login.sends_every, self._beat)
 
     # --- for the commands -------------------------------------------------------------------------------------------
