@@ -285,6 +285,7 @@ class StompConnection(WireLine):
             self.transactions.clear()
             self.held.clear()
             self.outbox.clear()
+            self._cutter.clear()
             self.server.broker.close_connection(self.connection, goodbye=goodbye)
 
     def _finish(self) -> None:

@@ -28,7 +28,9 @@ COMMANDS: Final = CONNECTING | {
     *("SEND", "SUBSCRIBE", "UNSUBSCRIBE", "ACK", "NACK", "BEGIN", "COMMIT", "ABORT", "DISCONNECT")
 }
 SERVER_COMMANDS: Final = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
-_LONGEST_COMMAND: Final = max(map(len, COMMANDS | SERVER_COMMANDS))
+_ALL_COMMANDS: Final = COMMANDS | SERVER_COMMANDS
+_PREFIXES: Final = frozenset(command[:length] for command in _ALL_COMMANDS for length in range(len(command) + 1))
+_LONGEST_COMMAND: Final = max(map(len, _ALL_COMMANDS))
 
 ESCAPES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
@@ -63,6 +65,7 @@ class Cutter:
         self.version = "1.2"
         self._buffer = bytearray()
         self._seen = 0  # so far nothing was found in the buffer
+        self._named = False  # whether the buffer begins with a command
         self._head: Frame | None = None  # of the frame whose body is coming
         self._length: int | None = None
 
@@ -82,14 +85,20 @@ class Cutter:
                 return
             yield frame
 
+    def clear(self) -> None:
+        """Drop what waits."""
+        self._buffer.clear()
+
     def _read_head(self) -> bool:
         buffer = self._buffer
-        if self._seen == 0:
+        if not self._named:
             # Line ends between frames are heart-beats.
             between = _LINE_ENDS.match(buffer)
             if between is not None:
                 del buffer[: between.end()]
-            self._check_command()
+            self._named = self._check_command()
+            if not self._named:
+                return False
         match = _HEAD_END.search(buffer, max(0, self._seen - 2))
         end = len(buffer) if match is None else match.start()
         if buffer.find(b"\0", self._seen, end) >= 0:
@@ -106,13 +115,14 @@ class Cutter:
         self._length = self._content_length(self._head)
         return True
 
-    def _check_command(self) -> None:
-        line = bytes(self._buffer[: _LONGEST_COMMAND + 2])
-        command, end, _ = line.partition(b"\n")
-        if end or len(line) > _LONGEST_COMMAND + 1:
-            known = command.removesuffix(b"\r").decode("ascii", "replace") if end else ""
-            if known not in COMMANDS and known not in SERVER_COMMANDS:
-                raise MalformedError("AMQ339023 Invalid STOMP frame", f"no STOMP command: {_shown(command)}")
+    def _check_command(self) -> bool:
+        """Whether the command is here as a whole."""
+        line, end, _ = bytes(self._buffer[: _LONGEST_COMMAND + 2]).partition(b"\n")
+        command = line.removesuffix(b"\r").decode("ascii", "replace")
+        known = _ALL_COMMANDS if end else _PREFIXES
+        if command not in known:
+            raise MalformedError("AMQ339023 Invalid STOMP frame", f"no STOMP command: {_shown(line)}")
+        return bool(end)
 
     def _parse(self, head: bytes) -> Frame:
         lines = head.split(b"\n")
@@ -174,7 +184,7 @@ class Cutter:
             raise MalformedError(f"no NUL where content-length {length} ends the body")
         body = bytes(buffer[:length])
         del buffer[: length + 1]
-        self._head, self._length, self._seen = None, None, 0
+        self._head, self._length, self._seen, self._named = None, None, 0, False
         if body and head.command not in WITH_BODY:
             raise MalformedError(f"a {head.command} frame has no body")
         return Frame(head.command, head.headers, body)

@@ -219,6 +219,7 @@ class Player:
         for number in sorted(self._connections):
             self._connections[number].ask("DISCONNECT", {})
             self._drop(number)
+            self._look(["end", number])  # Artemis answers DISCONNECT before what was held is back
         last = self._connections[0] = self._connect(client_id=self.client_id)
         self._held[0], self._subscribed[0] = {}, {}
         for source in self.queues:
@@ -245,7 +246,7 @@ def compare(real, simulated, seed, *, pause=0.01, patience=0.06):
     """Both lists of observations, of the real broker first; played again with more patience where they differ."""
     found = [], [""]
     with ThreadPoolExecutor(2) as pool:
-        for wait in (pause, patience, 4 * patience):
+        for wait in (pause, patience, patience):
             playing = (
                 pool.submit(play, real, seed, pause=wait),
                 pool.submit(play, simulated, seed, pause=min(wait, 0.02)),
