@@ -17,7 +17,7 @@ from factflow_infra.errors import QueueConnectionError, SubscriptionClosedError
 from factflow_infra.queue.pulsar import wire
 from factflow_infra.queue.pulsar.client import at_once, library
 from factflow_infra.queue.pulsar.failures import request_error, result_of
-from factflow_infra.queue.pulsar.session import CLOSE_TIMEOUT_SECONDS, quietly
+from factflow_infra.queue.pulsar.session import ANSWER_SECONDS, CLOSE_TIMEOUT_SECONDS, quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -52,6 +52,12 @@ class Room:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         await turn
+
+    def close(self) -> None:
+        """Let all who wait go on, and find out."""
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_result(None)
 
     def free(self) -> None:
         while self._waiting:
@@ -112,8 +118,8 @@ class _Receiver:
         self.tasks: list[asyncio.Task[None]] = []
 
     def start(self, receives: int) -> None:
-        loop = asyncio.get_running_loop()
-        self.tasks += [loop.create_task(self._receive(), name="factflow-pulsar-receive") for _ in range(receives)]
+        session = self._owner.session
+        self.tasks += [session.receive(self._receive(), "factflow-pulsar-receive") for _ in range(receives)]
 
     async def _receive(self) -> None:
         owner, handle, room, beside = self._owner, self.handle, self._owner.room, self._beside
@@ -247,19 +253,25 @@ class PulsarConsumer:
         self.taking = False
         self.ended = True
         self._on_closed(self)
-        session = self.session
         try:
-            for receiver in self._receivers:
-                session.forget(receiver.handle)
-            if self._receivers and not session.lost:
+            if self._receivers and not self.session.lost:
                 closing = [asyncio.ensure_future(quietly(receiver.handle.close())) for receiver in self._receivers]
                 # Left behind where the broker does not answer: ``shutdown`` ends them.
                 await asyncio.wait(closing, timeout=CLOSE_TIMEOUT_SECONDS)
-        finally:
-            # What a receive may swallow now goes back by itself.
+            self.room.close()
+            tasks = [task for receiver in self._receivers for task in receiver.tasks]
+            if tasks:
+                await asyncio.wait(tasks, timeout=ANSWER_SECONDS)
             for receiver in self._receivers:
-                for task in receiver.tasks:
-                    task.cancel()
+                self.session.forget(receiver.handle)
+        finally:
+            self.lost()
+
+    def lost(self) -> None:
+        """Its session is over: end what waits for room. What receives ends by itself."""
+        self.taking = False
+        self.ended = True
+        self.room.close()
 
 
 async def start_consumer(

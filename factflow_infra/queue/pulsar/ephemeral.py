@@ -17,7 +17,7 @@ from factflow_infra.queue.pulsar import wire
 from factflow_infra.queue.pulsar.client import library, made_reader
 from factflow_infra.queue.pulsar.consuming import Room, divide
 from factflow_infra.queue.pulsar.failures import request_error, result_of
-from factflow_infra.queue.pulsar.session import CLOSE_TIMEOUT_SECONDS, quietly
+from factflow_infra.queue.pulsar.session import ANSWER_SECONDS, CLOSE_TIMEOUT_SECONDS, quietly
 
 LEAST_QUEUE: Final = 2
 """A reader that begins after a message loses the permit for that message (PUL-26)."""
@@ -130,7 +130,7 @@ class EphemeralConsumer:
             await subscription.consumer.close()
         subscription.consumer = self
         loop = asyncio.get_running_loop()
-        self._reading = loop.create_task(self._read(self._reader), name="factflow-pulsar-read")
+        self._reading = session.receive(self._read(self._reader), "factflow-pulsar-read")
         self._handing = loop.create_task(self._hand_out(), name="factflow-pulsar-hand-out")
 
     async def _read(self, reader: client.Reader) -> None:
@@ -180,21 +180,31 @@ class EphemeralConsumer:
         """Close the reader; what is unsettled waits in the subscription, before all others."""
         if self._ended:
             return
+        self._put_back()
+        try:
+            if self._reader is not None and not self._session.lost:
+                closing = asyncio.ensure_future(quietly(self._reader.close()))
+                await asyncio.wait([closing], timeout=CLOSE_TIMEOUT_SECONDS)
+                if self._reading is not None:
+                    await asyncio.wait([self._reading], timeout=ANSWER_SECONDS)
+                self._session.forget(self._reader)
+        finally:
+            _wake(self._emptied)
+
+    def lost(self) -> None:
+        """Its session is over: what is unsettled waits in the subscription."""
+        if not self._ended:
+            self._put_back()
+
+    def _put_back(self) -> None:
         self._taking, self._ended = False, True
         subscription = self.subscription
         if subscription.consumer is self:
             subscription.consumer = None
         subscription.waiting.extendleft(reversed([delivery.message for delivery in self._unsettled]))
+        _wake(self._emptied)
         if self._handing is not None:
             self._handing.cancel()
-        try:
-            if self._reader is not None and not self._session.lost:
-                self._session.forget(self._reader)
-                closing = asyncio.ensure_future(quietly(self._reader.close()))
-                await asyncio.wait([closing], timeout=CLOSE_TIMEOUT_SECONDS)
-        finally:
-            if self._reading is not None:
-                self._reading.cancel()
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:

@@ -144,22 +144,22 @@ class Publisher:
         )
         session.add(producer)
         line = self._lines[topic] = Line(topic, producer)
-        if len(self._lines) > MAX_PRODUCERS:
-            self._close_one(line)
+        self._close_some(line)
         return line
 
-    def _close_one(self, newest: Line) -> None:
-        """One that nobody uses: the longest not used since it was looked at, or else the longest looked at."""
-        idle = [line for line in self._lines.values() if line.room == MAX_PENDING and line is not newest]
-        if not idle:
+    def _close_some(self, newest: Line) -> None:
+        """Of those that nobody uses: first what was not used since it was looked at, then what was looked at longest ago."""
+        surplus = len(self._lines) - MAX_PRODUCERS
+        if surplus <= 0:
             return
-        chosen = next((line for line in idle if not line.used), idle[0])
+        idle = [line for line in self._lines.values() if line.room == MAX_PENDING and line is not newest]
+        for line in sorted(idle, key=lambda line: line.used)[:surplus]:
+            del self._lines[line.topic]
+            line.closed = True
+            self._session.forget(line.producer)
+            self._session.start(quietly(line.producer.close()), "factflow-pulsar-close-producer")
         for line in idle:
             line.used = False
-        del self._lines[chosen.topic]
-        chosen.closed = True
-        self._session.forget(chosen.producer)
-        self._session.start(quietly(chosen.producer.close()), "factflow-pulsar-close-producer")
 
     def abort(self) -> None:
         """The session is lost: whoever waits for a confirmation waits for ever."""

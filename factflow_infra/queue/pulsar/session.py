@@ -12,7 +12,6 @@ import atexit
 import contextlib
 import os
 import time
-import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import QueueConnectionError, SettingsError
@@ -28,9 +27,12 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 1.0
+"""What receives may take to end after their consumer is closed."""
 LOOK_SECONDS: Final = 0.5
 PATIENCE_SECONDS: Final = 3.0
-_EXIT_SECONDS: Final = 0.1
+EXIT_SECONDS: Final = 0.6
+"""What the threads of a closed client may take to end: half a second, and some."""
 _PING_TOPIC: Final = "factflow-ping"
 
 
@@ -45,8 +47,10 @@ class Session:
         self._handles: dict[Any, float | None] = {}
         self._waiting: dict[asyncio.Future[Any], None] = {}
         self._background: dict[asyncio.Task[Any], None] = {}
+        self._receiving: dict[asyncio.Task[None], None] = {}
         self._watching: asyncio.Task[None] | None = None
-        _alive.add(self)
+        # Held until its client is closed: a consumer that is collected with a receive under way ends the process (PUL-28).
+        _alive[self] = None
 
     @property
     def lost(self) -> bool:
@@ -64,6 +68,21 @@ class Session:
 
     def forget(self, handle: Any) -> None:
         self._handles.pop(handle, None)
+
+    def receive(self, job: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run ``job``, which receives until its consumer is closed.
+
+        It is not cancelled but answered, and ``close`` waits for that: a client that is freed with the answer on its way
+        keeps itself, its thread and its descriptors for ever (PUL-28).
+        """
+        task = asyncio.get_running_loop().create_task(job, name=name)
+        self._receiving[task] = None
+        task.add_done_callback(self._received)
+        return task
+
+    def _received(self, task: asyncio.Task[None]) -> None:
+        self._receiving.pop(task, None)
+        _retrieve(task)
 
     def start(self, job: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run ``job`` in the background. ``close`` waits for it."""
@@ -191,23 +210,28 @@ class Session:
             self._watching.cancel()
         for task in self._waiting:
             task.cancel()
-        self._handles.clear()
 
     async def _leave(self) -> None:
         """Close the client, in time, and end its threads whatever the broker says."""
-        closing = asyncio.ensure_future(quietly(self.client.close()))
         try:
-            await asyncio.wait([closing, *self._background], timeout=CLOSE_TIMEOUT_SECONDS)
-        finally:
-            _alive.discard(self)
-            shut_down(self.client)
+            await self._within(CLOSE_TIMEOUT_SECONDS, *[quietly(handle.close()) for handle in self._handles])
+            # ``client.close`` drops answers that are on their way.
+            await self._within(ANSWER_SECONDS, *self._receiving, *self._background)
+            await self._within(CLOSE_TIMEOUT_SECONDS, closing := asyncio.ensure_future(quietly(self.client.close())))
             if not closing.done():
-                closing.cancel()
-            # Receives under way are answered by now, and those that wait for one of them end.
-            if self._background:
-                await asyncio.wait([*self._background], timeout=CLOSE_TIMEOUT_SECONDS)
-            for task in self._background:
+                shut_down(self.client)
+                await self._within(ANSWER_SECONDS, *self._receiving)
+        finally:
+            for task in (*self._background, *self._receiving):
                 task.cancel()
+            self._handles.clear()
+            _alive.pop(self, None)
+            _last_end[:] = [time.monotonic()]
+
+    async def _within(self, seconds: float, *jobs: Awaitable[Any]) -> None:
+        """Wait for ``jobs``; what takes longer is left behind."""
+        if jobs:
+            await asyncio.wait([asyncio.ensure_future(job) for job in jobs], timeout=seconds)
 
 
 async def open_session(options: PulsarOptions) -> Session:
@@ -246,16 +270,20 @@ def _retrieve(task: asyncio.Future[Any]) -> None:
         task.exception()
 
 
-_alive: weakref.WeakSet[Session] = weakref.WeakSet()
+_alive: dict[Session, None] = {}
 _leaving: dict[asyncio.Future[Any], None] = {}
 _pid = os.getpid()
+_last_end: list[float] = []
+"""When the last client was closed, on the process's own clock."""
 
 
 @atexit.register
 def _leave_at_exit() -> None:
-    # A thread of the client that calls back while the interpreter ends would abort the process.
-    sessions = list(_alive)
-    if sessions and os.getpid() == _pid:
-        for session in sessions:
-            shut_down(session.client)
-        time.sleep(_EXIT_SECONDS)
+    # A thread of the client that still runs while the interpreter ends aborts the process (PUL-29).
+    if os.getpid() != _pid:
+        return
+    for session in [*_alive]:
+        shut_down(session.client)
+        _last_end[:] = [time.monotonic()]
+    if _last_end:
+        time.sleep(min(max(_last_end[0] + EXIT_SECONDS - time.monotonic(), 0.0), EXIT_SECONDS))

@@ -67,6 +67,8 @@ class PulsarTransport:
                 self._live = None
             on_lost(error)
             live.publisher.abort()
+            for consumer in live.consumers:
+                consumer.lost()
 
         session.watch(lost)
 
@@ -75,6 +77,8 @@ class PulsarTransport:
         if live is not None:
             await live.session.close(*(consumer.close for consumer in live.consumers))
             live.publisher.abort()
+            for consumer in live.consumers:
+                consumer.lost()
 
     def check(self, address: Address, message: QueueMessage | None, *, delay: float) -> None:
         if address.subscription is not None:
