@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from factflow_infra_testing.simulation import patches
 from factflow_infra_testing.simulation.entropy import outside
 from factflow_infra_testing.simulation.runner import hushed
+from factflow_infra_testing.storage.files import fenced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -57,6 +58,7 @@ class SimulationSession:
     def run(self) -> AbstractContextManager[object]:
         """Around each run: what it takes from the session is given back at its end."""
         self._run = ExitStack()
+        self._run.enter_context(fenced())
         self._run.callback(self.serve, None)
         self._files_active = self._s3_active = False
         return self._run
@@ -129,6 +131,7 @@ class SimulationSession:
         try:
             yield
         finally:
+            self._run.enter_context(fenced())
             self.serve(simulation)
             self._run.callback(self.serve, None)
             self._run.enter_context(self._files.run(fresh=False))

@@ -10,7 +10,8 @@ outside, Hypothesis and pytest see the real one. Setting pyfakefs up costs 20 ms
 emptying it cost well under 1 ms a run. The provider's own system calls go straight to the same disk (``disk.py``).
 
 The fence: as long as a run lasts, an audit hook raises ``RealDiskError`` for whatever still reaches the real disk: each
-change, and each reading outside the interpreter's own files (modules that are imported late, package data, time zones).
+change, and each reading outside the interpreter's own files (modules that are imported late, package data, time zones). In a
+run without a simulated disk it does so for the changes that processes under test make (``fenced``).
 The audit hook is the interpreter's, so C code and unpatched modules meet it too. What it does not see: descriptors that
 were open before.
 """
@@ -24,6 +25,8 @@ import sysconfig
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from factflow_infra_testing.simulation.entropy import active_world
+from factflow_infra_testing.simulation.owners import current_owner
 from factflow_infra_testing.simulation.patches import session
 from factflow_infra_testing.storage.disk import DiskFcntl, DiskOs
 from factflow_infra_testing.storage.power import lose
@@ -169,9 +172,21 @@ class SimulatedFilesystem:
             self._active = False
 
 
+@contextmanager
+def fenced() -> Generator[None, None, None]:
+    """Around a run, whether it uses a simulated disk or not: its processes change nothing on the real one."""
+    _fence()
+    _Fence.around_processes = True
+    try:
+        yield
+    finally:
+        _Fence.around_processes = False
+
+
 class _Fence:
     installed = False
     up = False
+    around_processes = False
     readable: tuple[str, ...] = ()
 
 
@@ -186,7 +201,7 @@ def _fence() -> None:
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _Fence.up or not (event == "open" or event in _CHANGES or event in _READINGS):
+    if not (_Fence.up or _Fence.around_processes) or not (event == "open" or event in _CHANGES or event in _READINGS):
         return
     path = arguments[0] if arguments else None
     text = os.fsdecode(path) if isinstance(path, (str, bytes)) else None
@@ -197,11 +212,13 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         writes = event in _CHANGES
     if not text or text.startswith("/dev/") or "__pycache__" in text:
         return
+    if not _Fence.up and not (writes and current_owner() is not None and active_world() is not None):
+        return
     if not writes and text.startswith((*_Fence.readable, *(place for place in sys.path if place))):
         return
     raise RealDiskError(
         f"code in a simulated run reached for the real disk: {event} {text!r}. Files of the code under test belong on the "
-        "simulated disk; what it needs from the real one must be read before the run"
+        "simulated disk (process.disk(), process.storage()); what it needs from the real one must be read before the run"
     )
 
 

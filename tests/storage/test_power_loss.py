@@ -19,7 +19,7 @@ from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.search.search import search
 from factflow_infra_testing.search.simulate import simulate
 from factflow_infra_testing.storage.disk_faults import DISK_FAULTS
-from factflow_infra_testing.storage.files import SimulatedFilesystem
+from factflow_infra_testing.storage.files import RealDiskError, SimulatedFilesystem
 from factflow_infra_testing.storage.watch import NodeView
 
 
@@ -527,3 +527,21 @@ def test_every_kind_of_fault_fires_in_a_search():
     found = search(filing(carefully), faults=Faults.only(*DISK_FAULTS), max_examples=150, seed=3)
     assert found.finding is None
     assert set(found.coverage.fired) == set(DISK_FAULTS)
+
+
+def test_a_process_changes_no_real_file_in_a_run_without_a_simulated_disk(tmp_path):
+    (tmp_path / "config").write_text("1")
+
+    @simulate(plan=[])
+    async def test(sim):
+        async def main(process):
+            assert (tmp_path / "config").read_text() == "1"
+            (tmp_path / "result").write_text("2")
+
+        sim.start(main, name="worker")
+        (tmp_path / "by the test").write_text("3")
+        await sim.sleep(1)
+
+    with pytest.raises(RealDiskError, match="result"):
+        test()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["by the test", "config"]
