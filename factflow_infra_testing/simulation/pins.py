@@ -149,6 +149,30 @@ def _aio_pika_farewell(module: Any) -> Callable[[], None]:
     return lambda: setattr(connection, "__del__", original)
 
 
+class _OrderedAsyncio:
+    """``asyncio``, whose ``as_completed`` starts coroutines in the order in which they are given."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def as_completed(self, fs: Any, **options: Any) -> Any:
+        return self._real.as_completed([self._real.ensure_future(one) for one in fs], **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def _stompman_servers(module: Any) -> Callable[[], None]:
+    """Connections to several servers are begun in their order."""
+    original = module.asyncio
+    module.asyncio = _OrderedAsyncio(original)
+
+    def undo() -> None:
+        module.asyncio = original
+
+    return undo
+
+
 PINS = (
     Pin(
         name="aio-pika-farewell",
@@ -173,6 +197,14 @@ PINS = (
         checked=("4.16.0",),
         why="anyio.to_thread.run_sync starts its own threads, whose moments are up to the operating system",
         apply=_anyio_threads,
+    ),
+    Pin(
+        name="stompman-servers",
+        library="stompman",
+        module="stompman.connection_manager",
+        checked=("3.16.0",),
+        why="it connects to all its servers at once, in the order of a set of coroutines, which is that of their addresses",
+        apply=_stompman_servers,
     ),
 )
 

@@ -1,0 +1,61 @@
+"""Runs over STOMP, under every fault, are the same each time: in one process, and in fresh ones with other hash seeds."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import stomp_runs
+import stompman.connection_manager
+
+from factflow_infra_testing.simulation import pins
+from factflow_infra_testing.simulation.runner import run
+
+# Killed processes never close the streams that stompman's client has open.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed")
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_same_twice_in_one_process():
+    first = stomp_runs.digests(seeds=(0, 1))
+    assert all(" None " in found for found in first.values()), first
+    assert len(set(first.values())) == len(first)
+    assert stomp_runs.digests(seeds=(0, 1)) == first
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_the_same_in_a_fresh_process(hash_seed):
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(Path(stomp_runs.__file__))]
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert json.loads(output) == stomp_runs.digests()
+
+
+def order_of_beginning(run_it):
+    """In which order stompman begins to connect to fifty servers."""
+    begun = []
+
+    async def connect(number):
+        begun.append(number)
+
+    async def main():
+        for done in stompman.connection_manager.asyncio.as_completed([connect(number) for number in range(50)]):
+            await done
+
+    run_it(main)
+    return begun
+
+
+def test_servers_are_connected_to_in_their_order():
+    assert order_of_beginning(lambda main: run(main).result()) == list(range(50))
+    assert order_of_beginning(lambda main: asyncio.run(main())) != list(range(50)), "asyncio no longer needs this pin"
+    source = Path(stompman.connection_manager.__file__).read_text()
+    assert "asyncio.as_completed(" in source, "the client no longer needs this pin"
+
+
+def test_the_pin_names_an_installed_library():
+    assert "stompman-servers" in {pin.name for pin in pins.PINS if pins.installed(pin)}
