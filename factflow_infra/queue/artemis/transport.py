@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from factflow_infra.errors import QueueConnectionError, QueueError
+from factflow_infra.errors import QueueConnectionError
 from factflow_infra.queue.artemis import wire
 from factflow_infra.queue.artemis.consuming import ArtemisConsumer
 from factflow_infra.queue.artemis.failures import RefusedError
@@ -65,7 +65,7 @@ class ArtemisTransport:
     async def _reopen(self, refused: Session, on_lost: Callable[[Exception | None], None]) -> None:
         try:
             session = await open_session(self._options, ((refused.host, refused.port),))
-        except QueueError as error:
+        except Exception as error:  # noqa: BLE001  # TLS files may be gone by now: whatever it is, the engine has to know
             self._reopening = None
             self._give_up(error, on_lost)
         else:
