@@ -65,8 +65,13 @@ def _stand_in(request: pytest.FixtureRequest, name: str, build: Callable[[Simula
 
 @pytest.fixture
 def queue_provider(request: pytest.FixtureRequest) -> Any:
-    """A queue provider on a simulated broker; ``indirect`` parametrization names the profile."""
-    return _stand_in(request, "queue_provider", lambda sim, which: sim.queue(which, exposed=True), "rabbitmq")
+    """A queue provider on a simulated broker; ``indirect`` parametrization names profile and tier: ``"rabbitmq:model"``."""
+
+    def build(sim: Simulation, which: str) -> Any:
+        profile, _, tier = which.partition(":")
+        return sim.queue(profile, tier=tier or None, exposed=True)
+
+    return _stand_in(request, "queue_provider", build, "rabbitmq")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.search.host import Host, Summary, hosted
 from factflow_infra_testing.search.replay import SavedPlan, read_plan
+from factflow_infra_testing.search.run import TIERS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -50,6 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         metavar="N",
         help="runs to try in each search, instead of the test's own",
+    )
+    group.addoption(
+        "--factflow-tier",
+        choices=TIERS,
+        default=None,
+        help="how much of a queue provider is real, for tests that do not say (default: wire where there is one)",
     )
     group.addoption(
         "--factflow-replay",
@@ -139,6 +146,7 @@ def host_of(item: pytest.Item) -> Host:
         test=item.nodeid,
         seed=config.getoption("--factflow-seed"),
         examples=config.getoption("--factflow-examples"),
+        tier=config.getoption("--factflow-tier"),
         replay=config.stash[_REPLAY],
         strict=strict,
         artifacts=config.rootpath / artifacts,

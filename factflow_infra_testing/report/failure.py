@@ -94,6 +94,7 @@ def _write(report: FailureReport, folder: Path) -> None:
     finding = report.finding
     failure = f"{type(finding.failure).__name__}: {finding.failure}"
     saved = SavedPlan(
+        tier=report.finding.record.tier,
         test=report.test,
         plan=finding.plan,
         seed=finding.seed,

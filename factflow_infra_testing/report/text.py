@@ -24,13 +24,16 @@ _MARGIN: Final = 4 + 3 + _TIME + 2
 _MOST_COLUMNS: Final = 5
 
 
-def decorator(plan: Sequence[Fault], seed: int, inputs: Mapping[str, str]) -> str:
+def decorator(plan: Sequence[Fault], seed: int, inputs: Mapping[str, str], *, tier: str | None = None) -> str:
     """The plan as source to paste above the test; inputs too, where their text is Python."""
-    arguments = f"plan={_list(plan)}" + (f", seed={seed}" if seed else "")
+    chosen = f", tier={tier!r}" if tier else ""
+    arguments = f"plan={_list(plan)}" + (f", seed={seed}" if seed else "") + chosen
     lines = [f"@simulate({arguments})"]
     if len(lines[0]) > WIDTH - 4 and plan:
         inner = "".join(f"        {fault!r},\n" for fault in plan)
-        lines = [f"@simulate(\n    plan=[\n{inner}    ],{f' seed={seed},' if seed else ''}\n)"]
+        lines = [
+            f"@simulate(\n    plan=[\n{inner}    ],{f' seed={seed},' if seed else ''}{f' tier={tier!r},' if tier else ''}\n)"
+        ]
     if inputs:
         text = ", ".join(f"{name}={value}" for name, value in inputs.items())
         lines.append(f"@example({text})" if _is_python(f"f({text})") else f"# inputs: {text}")
@@ -87,7 +90,10 @@ def failure_text(
     minimal = "Plan" if given_plan else ("Smallest plan found so far" if finding.exhausted else "Minimal plan")
     if finding.plan or not given_plan:
         parts += ["", f"{minimal} ({size}):", ""]
-        parts += [f"    {line}" for line in decorator(finding.plan, finding.seed, inputs).splitlines()]
+        parts += [
+            f"    {line}"
+            for line in decorator(finding.plan, finding.seed, inputs, tier=finding.record.tier).splitlines()
+        ]
     if finding.plan:
         told = (wrap(line, WIDTH, initial_indent="    ", subsequent_indent="      ") for line in meanings(finding.plan))
         parts += ["", *(line for lines in told for line in lines)]

@@ -67,6 +67,8 @@ class TestExecution:
         replay = self._host.replay
         if replay is not None:
             options = replace(options, plan=replay.plan, seed=replay.seed)
+        tier = (replay.tier if replay is not None else None) or options.run.tier or self._host.tier
+        options = replace(options, run=replace(options.run, tier=tier))
         self._options = options
         self._name = self._host.test or f"{inner.__module__}.{inner.__qualname__}"
         bound = list(inspect.signature(inner).parameters)[: len(args)]  # self

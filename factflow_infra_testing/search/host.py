@@ -36,6 +36,8 @@ class Host:
     """The node id of the test, where a runner knows one."""
     seed: int | None = None
     examples: int | None = None
+    tier: str | None = None
+    """The tier of tests that do not say."""
     replay: SavedPlan | None = None
     strict: bool = False
     artifacts: Path | None = None

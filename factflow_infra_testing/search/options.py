@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.search.decisions import Fault, PlannedDecisions
 from factflow_infra_testing.search.faults import Faults, check_kinds
-from factflow_infra_testing.search.run import Backend, RunOptions
+from factflow_infra_testing.search.run import TIERS, Backend, RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,7 @@ def check_options(
     plan: Any,
     seed: object,
     virtual_budget: Any,
+    tier: object,
     strict: bool,
     backend: Callable[[], Backend],
 ) -> Options:
@@ -43,7 +44,7 @@ def check_options(
         max_examples=_whole("max_examples", max_examples, at_least=1),
         plan=None if plan is None else check_plan(plan),
         seed=_whole("seed", seed, at_least=0),
-        run=RunOptions(virtual_budget=_positive("virtual_budget", virtual_budget)),
+        run=RunOptions(virtual_budget=_positive("virtual_budget", virtual_budget), tier=check_tier(tier)),
         strict=strict,
         backend=backend,
     )
@@ -53,6 +54,13 @@ def _checked_faults(faults: object) -> Faults | None:
     if faults is None or isinstance(faults, Faults):
         return faults
     raise KitUsageError(f"`faults` takes a Faults such as Faults.all() or Faults.only('ack-lost'), got {faults!r}.")
+
+
+def check_tier(tier: object) -> str | None:
+    """``tier`` if there is such a tier; None stands for each profile's own."""
+    if tier is None or tier in TIERS:
+        return cast("str | None", tier)
+    raise KitUsageError(f"`tier` takes {' or '.join(map(repr, TIERS))}, got {tier!r}.")
 
 
 def check_plan(plan: Any) -> tuple[Fault, ...]:

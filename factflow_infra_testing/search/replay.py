@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.search.decisions import Fault, text_seed
+from factflow_infra_testing.search.run import TIERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,7 @@ class SavedPlan:
     failure: str = ""
     blob: str = ""
     hypothesis_version: str = ""
+    tier: str | None = None
 
     def to_json(self) -> str:
         """The text of ``plan.json``."""
@@ -48,6 +50,8 @@ class SavedPlan:
             "inputs": dict(self.inputs),
             "failure": self.failure,
         }
+        if self.tier is not None:
+            document["tier"] = self.tier
         if self.blob:
             document["hypothesis"] = {"version": self.hypothesis_version, "blob": self.blob}
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
@@ -78,6 +82,7 @@ def read_plan(path: Path) -> SavedPlan:
             failure=str(fields.get("failure", "")),
             blob=hypothesis.get("blob", ""),
             hypothesis_version=hypothesis.get("version", ""),
+            tier=fields["tier"] if fields.get("tier") in TIERS else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise KitUsageError(f"{str(path)!r} is not a saved plan: {type(error).__name__}: {error}.") from error

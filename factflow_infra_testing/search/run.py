@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from factflow_infra_testing.search.decisions import Decisions, Fault
     from factflow_infra_testing.search.faults import Faults
 
+TIERS = ("model", "wire")
+"""How much of a queue provider is real: the engine, or all of it and its client library."""
+
 Scenario: TypeAlias = Callable[[Any], Awaitable[None]]
 """What is run: it gets the ``Simulation``, which is opaque to the search."""
 
@@ -22,10 +25,12 @@ Scenario: TypeAlias = Callable[[Any], Awaitable[None]]
 class RunOptions:
     """What a run may spend. ``virtual_budget`` is in virtual seconds; None leaves the simulation's own default.
 
-    ``digest``: have a passing run's digest too; a failing run's is always there.
+    ``digest``: have a passing run's digest too; a failing run's is always there. ``tier``: of its queue providers that do not
+    say; None is each profile's own.
     """
 
     virtual_budget: float | None = None
+    tier: str | None = None
     digest: bool = False
 
 
@@ -44,7 +49,8 @@ class RunRecord:
 
     ``deviations`` is every decision that was not benign, in the order of the run; ``digest`` is equal for equal runs;
     ``sometimes`` has every label given to ``sim.check.sometimes`` and whether it held at least once; ``fired`` counts the
-    faults that took place, by kind; ``parts`` are those of ``FaultKind.part`` that the scenario uses.
+    faults that took place, by kind; ``parts`` are those of ``FaultKind.part`` that the scenario uses; ``tier`` is that of the
+    ``RunOptions``.
     """
 
     failure: BaseException | None
@@ -55,6 +61,7 @@ class RunRecord:
     sometimes: Mapping[str, bool] = field(default_factory=dict[str, bool])
     fired: Mapping[str, int] = field(default_factory=dict[str, int])
     parts: tuple[str, ...] = ()
+    tier: str | None = None
 
 
 class Execute(Protocol):

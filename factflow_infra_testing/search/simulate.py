@@ -32,6 +32,7 @@ def simulate(
     plan: Sequence[Fault] | None = None,
     seed: int | None = None,
     virtual_budget: float | None = None,
+    tier: str | None = None,
     strict: bool = False,
     backend: Callable[[], Backend] = default_backend,
 ) -> Callable[[Test], Callable[..., None]]: ...
@@ -44,6 +45,7 @@ def simulate(
     plan: Sequence[Fault] | None = None,
     seed: int | None = None,
     virtual_budget: float | None = None,
+    tier: str | None = None,
     strict: bool = False,
     backend: Callable[[], Backend] = default_backend,
 ) -> Callable[..., Any]:
@@ -52,7 +54,7 @@ def simulate(
     ``faults``: the kinds that may happen (all). ``max_examples``: runs to try (that of ``@settings`` or of Hypothesis' profile).
     ``plan``: run these faults and no others, once; an entry that takes no effect is a ``PlanMismatchError``. ``seed``: with
     ``plan``, the seed of the run; else the seed of the whole search (random, and told when a test fails). ``virtual_budget``:
-    virtual seconds that one run may last. ``strict``: a fault that never fired or a ``sometimes`` that was never true fails
+    virtual seconds that one run may last. ``tier``: ``"model"`` or ``"wire"``, for queue providers that do not say. ``strict``: a fault that never fired or a ``sometimes`` that was never true fails
     the test. ``backend``: what runs a simulation.
 
     Stands above ``@given``, ``@example`` and below ``@pytest.mark``; fixtures and ``parametrize`` may stand beside ``sim``.
@@ -63,6 +65,7 @@ def simulate(
         plan=plan,
         seed=seed,
         virtual_budget=virtual_budget,
+        tier=tier,
         strict=strict,
         backend=backend,
     )

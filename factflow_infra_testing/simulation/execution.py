@@ -38,6 +38,7 @@ def execute(
         sim = Simulation(
             decisions=decisions, session=session, loop=cast("DeterministicLoop", asyncio.get_running_loop())
         )
+        sim.tier = options.tier
         sims.append(sim)
         try:
             await scenario(sim)
@@ -59,5 +60,6 @@ def execute(
         virtual_seconds=outcome.time,
         sometimes=sim.check.labels,
         fired=Counter(fault.kind for fault in decisions.deviations),
+        tier=options.tier,
         parts=tuple(sim.parts),
     )

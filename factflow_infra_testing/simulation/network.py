@@ -304,7 +304,7 @@ class Network(Hosts):
         self._calm = True
         self.links.heal_all()
         for end in list(self._ends):
-            if end.mute:
+            if end.mute or end.peer.mute:
                 end.mute = end.peer.mute = False
                 self.reset(end)
 

@@ -33,7 +33,7 @@ from factflow_infra_testing.simulation.processes import (
 from factflow_infra_testing.simulation.session import SimulationSession  # noqa: TC001 - part of this module's API
 from factflow_infra_testing.storage.disk_faults import POWER_CHOICES, POWER_LOSS, DiskFaults
 from factflow_infra_testing.storage.power import check_survival, described
-from factflow_infra_testing.wire.tier import WireTier
+from factflow_infra_testing.wire.tier import API, WIRE, WireTier, tier_of, tiers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,7 +65,6 @@ STEP_FAULTS: Final = (
     (POWER_LOSS, POWER_CHOICES),
 )
 LABORATORY: Final = "test"
-PULSAR: Final = "pulsar"
 """The profile whose client cannot live in virtual time, and has the API tier instead of the wire."""
 LOOKS: Final = frozenset({"read", "stat", "list", "log"})
 """Operations that move nothing: a service that polls its storage is at rest."""
@@ -98,7 +97,7 @@ class Simulation:
         self.history = History()
         self.check = Checks(self)
         self.tier: str | None = None
-        """The tier where none is given: ``None`` for ``"model"``, and for ``"api"`` on Pulsar."""
+        """Of the queue providers that do not say; None is each profile's own."""
         self.unrecorded = False
         self.parts: dict[str, None] = {}
         """What is exposed to faults of its own (``FaultKind.part``), in the order of its first use."""
@@ -154,9 +153,9 @@ class Simulation:
     def queue(
         self, profile: str = "rabbitmq", *, tier: str | None = None, exposed: bool = False, **options: object
     ) -> QueueProtocol:
-        """The test's own queue provider, outside the faults unless ``exposed``. ``tier``: ``"model"``, the production engine
-        on the simulated broker, ``"wire"``, the production provider and its client library, or on Pulsar ``"api"``, the production
-        provider on a stand-in for the library's C++ half; ``sim.tier`` unless given.
+        """The test's own queue provider, outside the faults unless ``exposed``. ``tier``: ``"wire"``, the production provider
+        and its client library (on Pulsar ``"api"``: on a stand-in for the library's C++ half), or ``"model"``, the production
+        engine on the simulated broker; ``sim.tier`` unless given.
         """
         return self.provide_queue(profile, tier=tier, process=None, options=options, exposed=exposed)
 
@@ -209,7 +208,7 @@ class Simulation:
         """
         self.unrecorded = True
         broker = self.broker(profile)
-        return self._api.uri(broker) if broker.profile.name == PULSAR else self._wire.uri(broker)
+        return self._api.uri(broker) if API in tiers_of(broker.profile) else self._wire.uri(broker)
 
     def _observe(self, event: BrokerEvent) -> None:
         if self.history.closed:
@@ -400,14 +399,13 @@ class Simulation:
     ) -> QueueProtocol:
         """A queue provider for ``process``, or for the test itself."""
         broker = self.broker(profile)
-        on_pulsar = broker.profile.name == PULSAR
-        tier = tier or self.tier or ("api" if on_pulsar else "model")
-        if tier == "api" and on_pulsar:
+        tier = tier_of(broker.profile, tier or self.tier)
+        if tier == API:
             provider = self._api.queue(broker, exposed=process is None and exposed, options=options)
-        elif tier == "wire" and not on_pulsar:
+        elif tier == WIRE:
             host = "localhost" if process is None else process.host
             provider = self._wire.queue(broker, host=host, exposed=process is None and exposed, options=options)
-        elif tier == "model":
+        else:
             from factflow_infra_testing.broker.provider import SimulatedQueueProvider
 
             client = self._laboratory.name if process is None else process.client
@@ -415,9 +413,6 @@ class Simulation:
             provider = SimulatedQueueProvider(
                 broker, client=client, exposed=process is not None or exposed, host=host, **options
             )
-        else:
-            known = "'model', 'api'" if on_pulsar else "'model', 'wire'"
-            raise SettingsError(f"there is no tier {tier!r} for {broker.profile.name!r}; this version has: {known}")
         return RecordedQueue(provider, process or self._laboratory, self.canonical)
 
     def provide_storage(

@@ -212,13 +212,15 @@ class SimulatedTransport(asyncio.Transport):
         """In the peer's end: the link delivers ``segment`` from ``self.peer``."""
         if isinstance(segment, bytes):
             self.peer._flight_size -= len(segment)
-        if self._lost or self.silent or self._fin is not None:
+        if self.silent:
+            return
+        if isinstance(segment, bytes) and self._closing:
+            # Nobody will read it: the kernel answers data on a closed socket with a reset.
+            self.network.send(self, connection_reset())
+            return
+        if self._lost or self._fin is not None:
             return
         if isinstance(segment, bytes):
-            if self._closing:
-                # Nobody will read it: the kernel answers data on a closed socket with a reset.
-                self.network.send(self, connection_reset())
-                return
             self._inbox += segment
         else:
             self._fin = segment

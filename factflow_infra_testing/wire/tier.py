@@ -1,21 +1,48 @@
-"""The wire tier of a simulation: which brokers listen in it, and the production providers that connect to them."""
+"""The tiers of a simulation's queue providers: which brokers listen in it, and the production providers that connect to them.
+
+``model`` is the production engine straight on the simulated broker. ``wire`` is the production provider with its client
+library, over the frames of a real protocol; it is what a profile gives that has a front end.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import SettingsError
 from factflow_infra_testing.wire.protocols import protocol_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from factflow_infra.protocols import QueueProtocol
+    from factflow_infra_testing.broker.profiles import Profile
     from factflow_infra_testing.broker.server import SimulatedBroker
     from factflow_infra_testing.simulation.session import SimulationSession
 
+MODEL: Final = "model"
+WIRE: Final = "wire"
+API: Final = "api"
+
 _ENGINE_ONLY: Final = frozenset({"options", "naming"})
+
+
+def tiers_of(profile: Profile) -> tuple[str, ...]:
+    """The tiers that a profile has, the one that is meant first: on Pulsar, whose client cannot live in virtual time, ``api``."""
+    return (API if profile.name == "pulsar" else WIRE, MODEL)
+
+
+def tier_of(profile: Profile, asked: str | None) -> str:
+    """The tier that is meant where ``asked`` is. Raises ``SettingsError``: the profile has none such."""
+    known = tiers_of(profile)
+    if asked is None:
+        return known[0]
+    if asked in known:
+        return asked
+    if asked == WIRE and API in known:  # that of a whole run: as much of the production provider as there can be
+        return API
+    raise SettingsError(
+        f"there is no tier {asked!r} for {profile.name!r}; this version has: {', '.join(map(repr, known))}"
+    )
 
 
 class WireTier:

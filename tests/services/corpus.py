@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from factflow_infra_testing.search.faults import Faults
+from factflow_infra_testing.search.run import TIERS
 from factflow_infra_testing.search.search import SearchResult, search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NAMES = tuple(
+_NO_CASES = ("__init__", "support", "own_client", "corpus", "table")
+ALL_NAMES = tuple(
     sorted(
         path.stem
         for path in Path(__file__).parent.glob("*.py")
-        if path.stem not in ("__init__", "support", "corpus", "table") and not path.stem.startswith("test_")
+        if path.stem not in _NO_CASES and not path.stem.startswith("test_")
     )
 )
 
@@ -31,6 +33,8 @@ class Case:
     broken: Callable[..., Any]
     mended: Callable[..., Any]
     scenario: Callable[..., Any]
+    tiers: tuple[str, ...]
+    """Where it can be made: some mistakes need a client of one's own, or the library's ways."""
 
     def search(
         self,
@@ -55,4 +59,15 @@ class Case:
 
 def case(name: str) -> Case:
     module = importlib.import_module(f"{__package__}.{name}")
-    return Case(name, module.__doc__.strip(), module.broken, module.mended, module.scenario)
+    return Case(
+        name, module.__doc__.strip(), module.broken, module.mended, module.scenario, getattr(module, "TIERS", TIERS)
+    )
+
+
+def names(tier: str) -> tuple[str, ...]:
+    """The cases of ``tier``, in order."""
+    return tuple(name for name in ALL_NAMES if tier in case(name).tiers)
+
+
+NAMES = names("model")
+WIRE_ONLY = tuple(name for name in ALL_NAMES if name not in NAMES)

@@ -25,7 +25,7 @@ def run_once(scenario, *plan, session=None, decisions=None, seed=0, options=None
         seed=seed,
         faults=Faults.all(),
         session=session,
-        options=options or RunOptions(digest=True),
+        options=options or RunOptions(digest=True, tier="model"),
     )
 
 
