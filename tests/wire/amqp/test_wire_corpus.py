@@ -7,7 +7,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from tests.services.corpus import NAMES, case
+from tests.services.corpus import WIRE_ONLY, case, names
+
+NAMES = names("wire")
 
 FIND_WITHIN = 200
 MENDED_EXAMPLES = 20
@@ -27,3 +29,7 @@ def test_the_mended_service_survives_on_the_wire(name):
     result = mistake.search(mistake.mended, examples=MENDED_EXAMPLES, tier="wire")
     if result.finding is not None:
         pytest.fail(f"{result.finding.plan} seed={result.finding.seed}: {result.finding.failure!r}")
+
+
+def test_some_mistakes_show_on_the_wire_only():
+    assert len(WIRE_ONLY) >= 3
