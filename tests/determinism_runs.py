@@ -24,7 +24,9 @@ from factflow_infra_testing.simulation.execution import execute
 from factflow_infra_testing.simulation.session import SimulationSession
 
 SEEDS = (0, 1)
-GROUPS = 4
+TIER = "model"
+"""The wire tier has a test of its own beside its front ends."""
+GROUPS = 6
 PROFILES = ("rabbitmq-quorum", "rabbitmq-classic")
 HANDLING = ErrorHandling(max_retries=2, retry_delay_seconds=1.0)
 _numbers = count()
@@ -120,7 +122,7 @@ def digests(name="everything", seeds=SEEDS):
                 seed=seed,
                 faults=Faults.all(),
                 session=session,
-                options=RunOptions(digest=True),
+                options=RunOptions(digest=True, tier=TIER),
             )
             if record.failure is not None:
                 raise record.failure
