@@ -28,6 +28,7 @@ from factflow_infra_testing.wire.amqp.errors import (
     not_simulated,
 )
 from factflow_infra_testing.wire.amqp.frames import (
+    answer,
     read_header,
     write_confirm,
     write_content,
@@ -113,9 +114,9 @@ class Channel:
             if index >> 16 == commands.Tx.frame_id:
                 raise not_simulated("transactions (tx)")
             raise ConnectionFailedError(COMMAND_INVALID, f"{method.name} is not for a server")
-        answer = handler(self, method)
-        if answer is not None and not getattr(method, "nowait", False):
-            self.connection.send(write_method(self.number, answer))
+        reply = handler(self, method)
+        if reply is not None and not getattr(method, "nowait", False):
+            self.connection.send(write_method(self.number, reply))
 
     def take_header(self, payload: bytes) -> None:
         """A content header arrives."""
@@ -220,7 +221,13 @@ class Channel:
         if connection.cut or not connection.server_open or not self.session.open:
             return
         if outcome is Outcome.UNROUTED and mandatory:
-            returned = Basic.Return(NO_ROUTE, "NO_ROUTE", message.exchange, message.routing_key)
+            returned = answer(
+                Basic.Return,
+                reply_code=NO_ROUTE,
+                reply_text="NO_ROUTE",
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+            )
             content: Content = message.payload
             connection.send(write_method(self.number, returned))
             connection.send(write_content(self.number, content.raw, content.body, connection.frame_max))
@@ -317,12 +324,17 @@ class Channel:
         if delivery is None:
             return Basic.GetEmpty()
         message = delivery.entry.message
-        answer = Basic.GetOk(
-            delivery.tag, delivery.redelivered, message.exchange, message.routing_key, len(delivery.queue)
+        got = answer(
+            Basic.GetOk,
+            delivery_tag=delivery.tag,
+            redelivered=delivery.redelivered,
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            message_count=len(delivery.queue),
         )
         properties, body = outgoing(message, delivery.count, always_counted=True)
         self.connection.send(
-            write_method(self.number, answer) + write_content(self.number, properties, body, self.connection.frame_max)
+            write_method(self.number, got) + write_content(self.number, properties, body, self.connection.frame_max)
         )
         return None
 

@@ -29,6 +29,7 @@ from factflow_infra_testing.wire.amqp.errors import (
     ConnectionFailedError,
     not_simulated,
 )
+from factflow_infra_testing.wire.amqp.frames import answer
 from factflow_infra_testing.wire.amqp.labels import exchange_label, queue_label
 
 if TYPE_CHECKING:
@@ -168,7 +169,9 @@ def queue_declare(channel: Channel, method: Any) -> Frame:
     name = method.queue
     queue = find_queue(channel, name) if method.passive else _declared(channel, name, method)
     channel.last_queue = queue.name
-    return QueueMethods.DeclareOk(queue=queue.name, message_count=len(queue), consumer_count=len(queue.consumers))
+    return answer(
+        QueueMethods.DeclareOk, queue=queue.name, message_count=len(queue), consumer_count=len(queue.consumers)
+    )
 
 
 def _declared(channel: Channel, name: str, method: Any) -> Queue:

@@ -14,6 +14,7 @@ from pamqp.heartbeat import Heartbeat
 from factflow_infra_testing.broker import SimulatedBroker
 from factflow_infra_testing.simulation.runner import run
 from factflow_infra_testing.wire.amqp import AmqpFrontEnd
+from factflow_infra_testing.wire.amqp.frames import answer, write_method
 
 HEAD = b"AMQP\x00\x00\x09\x01"
 LOGIN = [
@@ -178,3 +179,25 @@ def test_each_kind_of_malformed_frame_has_its_error():
         assert close_code(wire.written) == code, frame
         assert not connection.server_open
         assert wire.closed
+
+
+def test_names_that_the_client_library_refuses_are_no_crash():
+    odd = "é" * 100 + " ,;"
+    publish = {"ticket": 0, "exchange": odd, "routing_key": odd, "mandatory": True, "immediate": False}
+    options = dict.fromkeys(("passive", "durable", "exclusive", "auto_delete", "nowait"), False)
+    more = {"passive": False, "durable": False, "auto_delete": False, "internal": False, "nowait": False}
+    methods = [
+        answer(spec.Queue.Declare, ticket=0, queue=odd, arguments={}, **options),
+        answer(spec.Exchange.Declare, ticket=0, exchange=odd, exchange_type="fanout", arguments={}, **more),
+        answer(spec.Basic.Publish, **publish),
+        None,
+        answer(spec.Basic.Publish, **publish | {"exchange": ""}),
+        None,
+        answer(spec.Basic.Get, ticket=0, queue=odd, no_ack=True),
+    ]
+    header = pamqp_frame.marshal(ContentHeader(0, 0, spec.Basic.Properties()), 1)
+    frames = [header if method is None else write_method(1, method) for method in methods]
+    _, wire = serve([HEAD, *FRAMES[:4], *frames])
+    # Declared; returned, with exchange and key; got, with its key.
+    assert bytes(wire.written).count(odd.encode()) == 4
+    assert b"NO_ROUTE" in wire.written
