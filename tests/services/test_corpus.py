@@ -10,12 +10,15 @@ FIND_WITHIN = 200
 MENDED_EXAMPLES = 500
 DEARER = (
     "append_retried",
+    "exists_then_write",
+    "listing_as_snapshot",
     "metadata_trusted",
     "rename_without_fsync",
     "short_write_ignored",
     "temporary_file_elsewhere",
+    "write_then_publish",
 )
-"""Services with files, whose runs take ten times as long: a fifth of the examples here, all of them in ``tests.services.table``."""
+"""Services with storage, whose runs take ten times as long: a fifth of the examples here, all of them in ``tests.services.table``."""
 
 
 def test_the_corpus_has_its_cases():

@@ -59,7 +59,7 @@ host = localhost
 [osd]
 osd data = {folder}/osd
 osd objectstore = memstore
-memstore device bytes = 1073741824
+memstore device bytes = 8589934592
 # The default limits assume a file system's names, or need a manager to set the class of the device.
 osd max object name len = 2048
 osd class update on start = false
@@ -69,6 +69,9 @@ osd class default list = *
 [client.rgw]
 rgw frontends = beast endpoint=127.0.0.1:{port}
 rgw enable apis = s3
+rgw gc obj min wait = 1
+rgw gc processor period = 2
+rgw gc processor max time = 2
 rgw enable usage log = false
 """
 
@@ -127,7 +130,8 @@ class Radosgw:
         self._ceph("ceph-mon", "-i", "a", "--mkfs", "--monmap", names, "--keyring", keyring)
         self._serve("ceph-mon", "-i", "a", "-f")
         self._until("the monitor", lambda: self._ceph("ceph", "-s", check=False) is not None)
-        self._ceph("ceph", "osd", "new", osd)
+        # Just after its start, on a loaded machine, the monitor may say that it lacks the permission to tell its commands.
+        self._until("the OSD's id", lambda: self._ceph("ceph", "osd", "new", osd, check=False) is not None)
         self._ceph("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         self._serve("ceph-osd", "-i", "0", "-f")
         self._until("the OSD", lambda: "1 up" in (self._ceph("ceph", "osd", "stat", check=False) or ""))
