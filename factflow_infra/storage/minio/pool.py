@@ -86,8 +86,11 @@ class WorkerPool:
             return function(*args, **kwargs)
 
         job = self.start(begin)
+        # As ``asyncio.wait([job])``, of which every call would pay twice the price.
+        ended = asyncio.get_running_loop().create_future()
+        job.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
         try:
-            await asyncio.wait([job])
+            await ended
         except BaseException:
             token.drop()
             raise
