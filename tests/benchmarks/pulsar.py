@@ -3,8 +3,8 @@
     python tests/benchmarks/pulsar.py [--uri pulsar://127.0.0.1:6650] [--rounds 7]
 
 Without ``--uri`` a throw-away Pulsar is started. The work: publish confirmed messages of 256 bytes with 100 in flight, without
-batches, which is the client's faster way for such a producer (PUL-24); consume them on a Shared subscription, one ack each. The bare
-consumer is a plain loop: receive, read, ack. Rounds of both alternate in one process, the order changing each round, so that a
+batches, which is the client's faster way for such a producer (PUL-24); consume them on a Shared subscription, one ack each, with one
+handler at a time (bare: a loop that receives, reads and acks) and with ten (bare: ten such loops). Rounds of both alternate in one process, the order changing each round, so that a
 slow moment of the machine meets both. The ratio of the medians counts, and that of CPU time beside it, which other
 processes disturb less.
 """
@@ -29,7 +29,7 @@ from factflow_infra import create_queue_provider
 from factflow_infra.queue.messages import QueueMessage
 
 
-async def bare(uri: str, messages: int) -> tuple[Rate, Rate]:
+async def bare(uri: str, handlers: int, messages: int) -> tuple[Rate, Rate]:
     """What one writes on the client for the same promises: a subscription that keeps, confirms, acks by hand."""
     client = pulsar.asyncio.Client(uri, logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull))
     topic = f"persistent://public/default/bench-bare-{uuid4().hex[:8]}"
@@ -47,18 +47,27 @@ async def bare(uri: str, messages: int) -> tuple[Rate, Rate]:
     consumer = await client.subscribe(
         topic, "s", consumer_type=kind, initial_position=first, receiver_queue_size=PREFETCH
     )
-    for _ in range(messages):
-        message = await consumer.receive()
-        message.data()
-        message.properties()
-        await consumer.acknowledge(message)
-        countdown.one()
+
+    async def handle() -> None:
+        while True:
+            message = await consumer.receive()
+            message.data()
+            message.properties()
+            await consumer.acknowledge(message)
+            countdown.one()
+
+    handling = [asyncio.ensure_future(handle()) for _ in range(handlers)]
+    await countdown.over.wait()
     consumed = meter.rate()
+    await consumer.close()
+    await asyncio.wait(handling)
     await client.close()
+    for task in handling:
+        task.exception()
     return published, consumed
 
 
-async def ours(uri: str, messages: int) -> tuple[Rate, Rate]:
+async def ours(uri: str, handlers: int, messages: int) -> tuple[Rate, Rate]:
     name = f"bench-ours-{uuid4().hex[:8]}"
     async with create_queue_provider(uri) as provider:
 
@@ -75,7 +84,7 @@ async def ours(uri: str, messages: int) -> tuple[Rate, Rate]:
             countdown.one()
 
         meter = Meter(messages)
-        await provider.subscribe(name, handle, prefetch=PREFETCH, concurrency=10)
+        await provider.subscribe(name, handle, prefetch=PREFETCH, concurrency=handlers)
         await countdown.over.wait()
         consumed = meter.rate()
     return published, consumed
@@ -88,8 +97,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     with running_server(options.uri, lambda folder: server_module("pulsar").Pulsar(folder)) as uri:
-        runs = {"bare": partial(bare, uri), "ours": partial(ours, uri)}
-        good = asyncio.run(compare("queue", runs, options.messages, options.rounds))
+        good = True
+        for handlers in (1, 10):
+            runs = {"bare": partial(bare, uri, handlers), "ours": partial(ours, uri, handlers)}
+            good &= asyncio.run(compare(f"handlers at once: {handlers}", runs, options.messages, options.rounds))
     return 0 if good else 1
 
 

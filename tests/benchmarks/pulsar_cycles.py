@@ -79,7 +79,7 @@ async def run(uri: str | None, cycles: int) -> bool:
                 before = await settled()
             start = time.monotonic()
             async with asyncio.timeout(SECONDS):
-                await cycle(where, cut=number % 10 == 9)
+                await cycle(where, cut=number % 10 == 4)
             slowest = max(slowest, time.monotonic() - start)
         after = await settled()
     print(f"{cycles} cycles, the slowest {slowest:.2f} s; threads {before[0]} -> {after[0]}", end="")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from factflow_infra.queue.pulsar.topics import Source
     from factflow_infra.queue.transport import Delivery, Envelope
 
-MAX_QUEUE: Final = 32
+MAX_QUEUE: Final = 50
 MAX_RECEIVES: Final = 16
 """Receives at once where there is no queue."""
 NACK_DELAY_MS: Final = 100

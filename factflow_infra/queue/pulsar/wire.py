@@ -111,7 +111,9 @@ def _foreign(message: Message, body: bytes, properties: Mapping[str, str]) -> Qu
     return QueueMessage(
         body=body,
         message_id=place_id(message),
-        headers={name: value for name, value in properties.items() if not _is_reserved(name)},
+        headers={
+            name: value for name, value in properties.items() if name and not name.startswith(RESERVED_HEADER_PREFIX)
+        },
         timestamp=_EPOCH + milliseconds * _MILLISECOND,
         ordering_key=message.ordering_key() or message.partition_key() or None,
     )
@@ -121,7 +123,7 @@ def _own(body: bytes, properties: Mapping[str, str]) -> Envelope:
     message = QueueMessage(
         body=body,
         message_id=properties.get(ID, ""),
-        headers={name: value for name, value in properties.items() if not _is_reserved(name)},
+        headers={name: value for name, value in properties.items() if not name.startswith(RESERVED_HEADER_PREFIX)},
         content_type=properties.get(CONTENT_TYPE, CONTENT_TYPE_OF_BYTES),
         correlation_id=properties.get(CORRELATION_ID),
         timestamp=parse_timestamp(properties[TIMESTAMP]),
@@ -130,12 +132,10 @@ def _own(body: bytes, properties: Mapping[str, str]) -> Envelope:
     return Envelope(message, attempts=_count(properties, ATTEMPTS), deliveries=_count(properties, DELIVERIES))
 
 
-def _is_reserved(name: str) -> bool:
-    return not name or name.startswith(RESERVED_HEADER_PREFIX)
-
-
 def _count(properties: Mapping[str, Any], name: str) -> int:
-    text = properties.get(name, "0")
+    text = properties.get(name)
+    if text is None:
+        return 0
     if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS:
         return int(text)
     raise ValueError(f"property {name} must be a whole number from 0, got {text[:80]!r}")
