@@ -105,8 +105,14 @@ class PatientLoop(asyncio.SelectorEventLoop):
 
 
 def run_loop(body):
+    async def whole():
+        try:
+            return await body
+        finally:
+            await asyncio.sleep(0.02)  # connections that were cut are closed by the loop
+
     with asyncio.Runner(loop_factory=PatientLoop) as runner:
-        return runner.run(body)
+        return runner.run(whole())
 
 
 def on_wire(main):
