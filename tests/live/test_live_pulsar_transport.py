@@ -340,7 +340,7 @@ class TestConnections:
 
     async def test_a_killed_broker_is_a_lost_connection(self, own_pulsar_server: Any) -> None:
         own_pulsar_server.start()
-        client, address = await Client(own_pulsar_server, request_timeout=5).connect(), queue()
+        client, address = await Client(own_pulsar_server, request_timeout=12.0).connect(), queue()
         taking = await client.consume(address)
         await client.publish(address, b"1")
         held = await taking.next()
