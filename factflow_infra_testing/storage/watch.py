@@ -174,7 +174,12 @@ def watched(watch: DiskWatch, filesystem: Any) -> Generator[None, None, None]:
     undo: list[tuple[Any, str, Any]] = []
 
     def hook(kind: Any, name: str, make: Callable[[Any], Any]) -> None:
-        original = cast("dict[str, Any]", vars(kind)).get(name)
+        own = cast("dict[str, Any]", vars(kind))
+        if name not in own:
+            raise RuntimeError(
+                f"this version of pyfakefs has no {kind.__name__}.{name}: use 6.3, which this was made for"
+            )
+        original = own[name]
         undo.append((kind, name, original))
         setattr(kind, name, make(original))
 
@@ -191,10 +196,7 @@ def watched(watch: DiskWatch, filesystem: Any) -> Generator[None, None, None]:
         yield
     finally:
         for kind, name, original in reversed(undo):
-            if original is None:
-                delattr(kind, name)
-            else:
-                setattr(kind, name, original)
+            setattr(kind, name, original)
 
 
 def _hook_nodes(hook: Callable[..., None], nodes: Any, watch: DiskWatch, filesystem: Any) -> None:

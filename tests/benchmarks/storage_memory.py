@@ -42,7 +42,7 @@ def resident() -> int:
 async def stream(folder: str, mebibytes: int) -> str:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(mebibytes):
-            yield PIECE
+            yield PIECE[1:] + PIECE[:1]  # a new one each time, as from a network
 
     async with FilesystemStorageProvider(folder) as storage:
         await storage.write("warm-up", b"x")

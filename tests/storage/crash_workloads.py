@@ -112,10 +112,13 @@ def explore(explorer, operations, *, provider=FilesystemStorageProvider, during=
 
 
 async def look(storage, allowed):
-    """A new process on what is left: old or new, whole; nothing else is listed; and it goes on."""
+    """A new process on what is left: old or new, whole; nothing else is listed; leftovers can be removed; and it goes on."""
     objects = await contents(storage)
     assert objects in allowed
     assert [key async for key in storage.list()] == sorted(objects)
+    await storage.remove_leftovers(older_than=0)
+    assert await storage.remove_leftovers(older_than=0) == 0
+    assert await contents(storage) == objects
     for key in KEYS:
         await storage.write(key, b"afterwards", {"v": 99}, if_absent=key not in objects)
     assert await contents(storage) == dict.fromkeys(KEYS, (b"afterwards", 99))
