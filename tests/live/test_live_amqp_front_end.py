@@ -29,6 +29,12 @@ def test_the_recorded_answers_are_those_of_the_real_server(rabbitmq_server):
     assert told == json.loads((WIRE / "answers_of_rabbitmq_3_10_8.json").read_text())
 
 
+def test_direct_reply_to_is_as_the_simulation_has_it(rabbitmq_server):
+    rabbitmq_server.ensure_vhost("answers")
+    found = asyncio.run(amqp_requests.ask(rabbitmq_server.uri + "answers"))
+    assert found == [(b"!", 2, ""), "NO_ROUTE", (b"!!", 2, "")]
+
+
 @pytest.mark.parametrize("kind", amqp_sequences.KINDS)
 def test_generated_sequences_look_the_same(rabbitmq_server, kind):
     rabbitmq_server.ensure_vhost("sequences")

@@ -36,6 +36,13 @@ from factflow_infra_testing.wire.amqp.frames import (
     write_method,
 )
 from factflow_infra_testing.wire.amqp.operations import publish_label
+from factflow_infra_testing.wire.amqp.replies import (
+    REPLY_TO,
+    ReplyConsumer,
+    addressed,
+    consumer_for,
+    is_reply_queue,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +95,7 @@ class Channel:
         self.last_queue = ""
         self.closing = False
         self.consumers: dict[str, ChannelConsumer] = {}
+        self.reply_consumer: ReplyConsumer | None = None
         self._prefetch = 0
         self._confirms = False
         self._published = 0
@@ -167,18 +175,22 @@ class Channel:
         exchange, key = str(method.exchange), str(method.routing_key)
         if exchange and exchange not in self.broker.exchanges:
             raise ChannelError(NOT_FOUND, f"no exchange '{exchange}' in vhost '{VHOST}'")
-        message = self._message(Content(raw, properties, body))
+        content = addressed(self, Content(raw, properties, body))
+        message = self._message(content)
+        answers = not exchange and is_reply_queue(key)
         self._published += 1
         tag = self._published if self._confirms else 0
         if tag:
             self._unconfirmed[tag] = None
-        label = publish_label(self, exchange, key)
+        label = REPLY_TO if answers else publish_label(self, exchange, key)
         mandatory = bool(method.mandatory)
         self.connection.server.meet_publish(
             self.connection,
             label,
             message.key,
-            lambda: self.broker.publish(exchange, key, message),
+            lambda: (
+                self.front_end.replies.answer(key, content) if answers else self.broker.publish(exchange, key, message)
+            ),
             lambda outcome: self._answer_publish(tag, message, outcome, mandatory=mandatory),
         )
 
@@ -287,6 +299,12 @@ class Channel:
         return name or self.last_queue
 
     def consume(self, method: Any) -> None:
+        if method.queue == REPLY_TO:
+            tag = method.consumer_tag or self.connection.new_consumer_tag()
+            self.reply_consumer = consumer_for(self, method, tag)
+            if not method.nowait:
+                self.connection.send(write_method(self.number, Basic.ConsumeOk(consumer_tag=tag)))
+            return
         queue = declaring.find_queue(self, method.queue)
         tag = method.consumer_tag or self.connection.new_consumer_tag()
         if tag in self.consumers:
@@ -312,6 +330,8 @@ class Channel:
             self.front_end.exclusive[queue] = to.consumer
 
     def cancel(self, method: Any) -> Frame:
+        if self.reply_consumer is not None and self.reply_consumer.tag == method.consumer_tag:
+            self._end_replies()
         to = self.consumers.pop(method.consumer_tag, None)
         if to is not None and to.consumer is not None:
             self.broker.cancel(to.consumer)
@@ -401,9 +421,15 @@ class Channel:
     def reopened(self, _: Any) -> Frame:
         raise ConnectionFailedError(CHANNEL_ERROR, "second 'channel.open' seen")
 
+    def _end_replies(self) -> None:
+        if self.reply_consumer is not None:
+            self.front_end.replies.removed(self.reply_consumer)
+            self.reply_consumer = None
+
     def end(self) -> None:
         """It is closed: consumers end, what is unsettled goes back. Idempotent."""
         self.flush_acks()
+        self._end_replies()
         self.consumers.clear()
         self._unconfirmed.clear()
         self._publish = self._properties = None

@@ -31,6 +31,7 @@ from factflow_infra_testing.wire.amqp.errors import (
 )
 from factflow_infra_testing.wire.amqp.frames import answer
 from factflow_infra_testing.wire.amqp.labels import exchange_label, queue_label
+from factflow_infra_testing.wire.amqp.replies import check_declared, is_reply_queue
 
 if TYPE_CHECKING:
     from pamqp.base import Frame
@@ -167,6 +168,9 @@ def _delete_if_left(channel: Channel, exchange: Exchange, *, had: bool) -> None:
 
 def queue_declare(channel: Channel, method: Any) -> Frame:
     name = method.queue
+    if is_reply_queue(name):
+        check_declared(channel.front_end, name)
+        return QueueMethods.DeclareOk(queue=name, message_count=0, consumer_count=1)
     queue = find_queue(channel, name) if method.passive else _declared(channel, name, method)
     channel.last_queue = queue.name
     return answer(

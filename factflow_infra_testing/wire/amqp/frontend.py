@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra_testing.wire.amqp.connection import AmqpConnection
 from factflow_infra_testing.wire.amqp.declaring import SYSTEM_EXCHANGES
+from factflow_infra_testing.wire.amqp.replies import Replies
 
 if TYPE_CHECKING:
     from factflow_infra_testing.broker.queues import Queue
@@ -30,6 +31,7 @@ class AmqpFrontEnd:
         self.users = {"guest": "guest"} if users is None else users
         self.arguments: dict[str, tuple[Queue, dict[str, Any]]] = {}
         self.exclusive: dict[Queue, Consumer] = {}
+        self.replies = Replies()
         self._queues = 0
         for name, kind in SYSTEM_EXCHANGES.items():
             server.broker.declare_exchange(name, kind)

@@ -34,6 +34,7 @@ SERVER_PROPERTIES: Final[dict[str, Any]] = {
         "connection.blocked": True,
         "authentication_failure_close": True,
         "per_consumer_qos": True,
+        "direct_reply_to": True,
     },
     "cluster_name": "factflow-simulation",
     "information": "A simulated broker: factflow-infra-testing",
@@ -41,7 +42,7 @@ SERVER_PROPERTIES: Final[dict[str, Any]] = {
     "product": "RabbitMQ",
     "version": VERSION,
 }
-"""Without ``consumer_priorities`` and ``direct_reply_to``, which are not simulated."""
+"""Without ``consumer_priorities``, which are not simulated."""
 
 
 class Handshake:

@@ -13,6 +13,7 @@ from pamqp import commands
 from pamqp.commands import Basic, Exchange, Queue
 
 from factflow_infra_testing.wire.amqp.labels import exchange_label, queue_label
+from factflow_infra_testing.wire.amqp.replies import REPLY_TO, is_reply_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,6 +43,8 @@ def _settled(channel: Channel, method: Any) -> str:
 
 def _queue(channel: Channel, method: Any) -> str:
     name = method.queue or channel.last_queue
+    if is_reply_queue(name):
+        return REPLY_TO
     queue = channel.broker.queues.get(name)
     return queue_label(name) if queue is None else queue.label
 

@@ -1,6 +1,9 @@
+import asyncio
+
 import aio_pika
+import pytest
 from factflow_infra.protocols import QueueMessage
-from factflow_infra_testing import Process, Simulation, simulate
+from factflow_infra_testing import Faults, Process, Simulation, simulate
 
 
 class Shelf:
@@ -34,3 +37,26 @@ async def test_aio_pika_by_hand(sim: Simulation) -> None:
     await sim.queue("rabbitmq").publish("books", QueueMessage(b"Moby-Dick"))
     await sim.drain()
     assert "Moby-Dick" in shelf.titles  # at least once: acks get lost
+
+
+@simulate(max_examples=10, faults=Faults.all() - {"duplicate"})
+async def test_faststream(sim: Simulation) -> None:
+    rabbit = pytest.importorskip("faststream.rabbit", reason="faststream[rabbit] is not installed")
+    uri, shelf = sim.uri("rabbitmq"), Shelf()
+
+    async def main(_: Process) -> None:
+        broker = rabbit.RabbitBroker(uri)
+        books = rabbit.RabbitQueue("books", durable=True, queue_type=rabbit.QueueType.QUORUM)
+
+        @broker.subscriber(books)
+        async def store(title: str) -> None:
+            shelf.titles.append(title)
+
+        async with broker:
+            await broker.start()
+            await asyncio.Event().wait()
+
+    sim.start(main, name="librarian")
+    await sim.queue("rabbitmq").publish("books", QueueMessage(b"Moby-Dick", content_type="text/plain"))
+    await sim.drain()
+    assert "Moby-Dick" in shelf.titles

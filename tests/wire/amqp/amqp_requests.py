@@ -142,6 +142,12 @@ REQUESTS = {
     "recover": rpc(spec.Basic.Recover(requeue=True)),
     "recover without requeue": rpc(spec.Basic.Recover(requeue=False)),
     "open twice": rpc(spec.Channel.Open()),
+    "an address of nobody": declare("amq.rabbitmq.reply-to.nope", passive=True),
+    "reply consumer that acks": rpc(consume("amq.rabbitmq.reply-to")),
+    "two reply consumers": rpc(
+        consume("amq.rabbitmq.reply-to", no_ack=True), consume("amq.rabbitmq.reply-to", tag="u", no_ack=True)
+    ),
+    "a question without a reply consumer": publish(reply_to="amq.rabbitmq.reply-to"),
 }
 
 
@@ -168,6 +174,29 @@ async def answers(uri):
         await asyncio.sleep(0)
     if not connection.is_closed:
         await connection.close()
+    return found
+
+
+async def ask(uri):
+    """A question by direct reply-to, and what came of two answers to it, the second one mandatory."""
+    connection = await aiormq.connect(uri)
+    channel = await connection.channel(on_return_raises=True)
+    answers = asyncio.Queue()
+    await channel.queue_declare("questions")
+    await channel.basic_consume("amq.rabbitmq.reply-to", answers.put, no_ack=True)
+    asked = spec.Basic.Properties(reply_to="amq.rabbitmq.reply-to", message_id="q")
+    await channel.basic_publish(b"?", routing_key="questions", properties=asked)
+    address = (await channel.basic_get("questions", no_ack=True)).header.properties.reply_to
+    found = []
+    for body, mandatory in ((b"!", False), (b"!!", True)):
+        try:
+            await channel.basic_publish(body, routing_key=address, mandatory=mandatory)
+        except aiormq.exceptions.PublishError as error:
+            found.append("NO_ROUTE" if "NO_ROUTE" in str(error) else str(error))
+        answer = await answers.get()
+        found.append((answer.body, answer.delivery.delivery_tag, answer.delivery.exchange))
+    await channel.queue_delete("questions")
+    await connection.close()
     return found
 
 

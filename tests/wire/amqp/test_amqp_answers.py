@@ -188,3 +188,8 @@ def test_what_expires_into_its_own_queue_is_dropped(ttl):
         await connection.close()
 
     on_the_wire(scenario)
+
+
+def test_an_answer_goes_straight_to_who_asked_and_one_that_is_mandatory_is_returned_too():
+    found = on_the_wire(lambda _: amqp_requests.ask(URI))
+    assert found == [(b"!", 2, ""), "NO_ROUTE", (b"!!", 2, "")]
