@@ -82,5 +82,6 @@ class Holdings(Topology):
         if consumer.waiting:
             consumer.waiting = False
             queue.rotation.remove(consumer)
+            queue.begin_ring()
         if not queue.consumers:
             queue.idle_since = self.now

@@ -283,6 +283,7 @@ class Broker(Holdings):
         queue.consumers[consumer] = None
         queue.had_consumers = True
         self._wait_in_turn(consumer)
+        queue.begin_ring()
         self._dispatch(queue)
         return consumer
 

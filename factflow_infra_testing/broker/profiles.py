@@ -62,7 +62,7 @@ class Turns(StrEnum):
     LINGER = "linger"
     """As ``LEAVE``, but a delivery that leaves no room still puts its consumer at the end; it leaves when its turn comes."""
     RING = "ring"
-    """All stand in a ring for good; whoever has no room is passed over."""
+    """All stand in a ring for good; whoever has no room is passed over. Who comes or goes has it begin anew at the oldest."""
 
 
 _BACK: Final = tuple(Back)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from factflow_infra_testing.broker.profiles import Place
+from factflow_infra_testing.broker.profiles import Place, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,6 +137,12 @@ class Queue:
         for _, entry in sorted(self.returned, key=_first):
             yield entry
         yield from self.ready
+
+    def begin_ring(self) -> None:
+        """A consumer came or went: a ring begins anew."""
+        if self.type.turns is Turns.RING:
+            self.rotation.clear()
+            self.rotation.extend(consumer for consumer in self.consumers if consumer.waiting)
 
     def head(self) -> Entry | None:
         if self.returned:

@@ -594,3 +594,15 @@ def test_art_30_a_delayed_message_is_routed_at_once_and_then_comes_first():
     bench.broker.advance(5)
     assert bench.drain() == "late 0 1 2"
     assert (bench.drain("early"), bench.drain("afterwards")) == ("news", "")
+
+
+def test_art_28_the_ring_begins_anew_when_a_consumer_comes_or_goes():
+    bench = Bench(ARTEMIS)
+    bench.consume("A")
+    bench.consume("B")
+    bench.publish("1")
+    third, _ = bench.consume("C")
+    bench.publish("2345")
+    bench.broker.cancel(third)
+    bench.publish("67")
+    assert " ".join(bench.seen) == "A1 A2 B3 C4 A5 A6 B7"

@@ -51,6 +51,8 @@ def simulated() -> Iterator[int]:
     def run() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             loop.run_until_complete(task)
+        loop.run_until_complete(asyncio.sleep(0.05))  # for the connections that were cut
+        loop.close()
 
     task = loop.create_task(main())
     thread = threading.Thread(target=run, daemon=True)

@@ -1,12 +1,19 @@
-"""What docs/facts.md says of Artemis, on a real one: each test is named after its entry."""
+"""What docs/facts.md says of Artemis, on a real one, and on the simulated one: each test is named after its entry."""
 
 from __future__ import annotations
 
+import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import compare_stomp
 
 pytestmark = pytest.mark.live
 
@@ -18,9 +25,21 @@ FROM_TOPIC = {"subscription_type": "MULTICAST"}
 RACES = 60
 
 
-@pytest.fixture
-def connect(stomp: Any, artemis_server: Any) -> Any:
-    return lambda **headers: stomp(artemis_server, **headers)
+@dataclass
+class Simulated:
+    port: int
+    user: str = "artemis"
+    password: str = "artemis"
+
+
+@pytest.fixture(params=["real", "simulated"])
+def connect(stomp: Any, request: pytest.FixtureRequest) -> Any:
+    if request.param == "real":
+        server = request.getfixturevalue("artemis_server")
+        yield lambda **headers: stomp(server, **headers)
+        return
+    with compare_stomp.simulated() as port:
+        yield lambda **headers: stomp(Simulated(port), **headers)
 
 
 @pytest.fixture
@@ -141,6 +160,10 @@ def test_art_28_consumers_take_turns_in_a_ring(connect, name):
         consumer.subscribe(name, consumer_window_size="-1", **FROM_QUEUE)
     fill(connect(), name, *"1234567")
     assert [bodies(consumer.messages()) for consumer in consumers] == [["1", "4", "7"], ["2", "5"], ["3", "6"]]
+    late = connect()
+    late.subscribe(name, consumer_window_size="-1", **FROM_QUEUE)
+    fill(connect(), name, *"89")
+    assert [bodies(consumer.messages()) for consumer in (*consumers, late)] == [["8"], ["9"], [], []]
 
 
 def test_art_5_past_max_delivery_attempts_it_is_dead_lettered(own_artemis_server, stomp):
@@ -376,11 +399,10 @@ def test_art_20_headers_survive_whatever_their_characters(connect, name, header,
 def test_art_21_ids_and_timestamps_are_the_brokers_own(connect, name):
     consumer = connect()
     consumer.subscribe(name, **FROM_QUEUE)
-    connect().send(name, b"x", message_id="mine", timestamp="2026-04-22T18:30:00Z", JMSXGroupID="g", **TO_QUEUE)
+    connect().send(name, b"x", message_id="mine", timestamp="2026-04-22T18:30:00Z", **TO_QUEUE)
     (message,) = consumer.messages(1)
     assert message.headers["message-id"] != "mine"
     assert message.headers["timestamp"].isdigit()
-    assert "JMSXGroupID" not in message.headers
     consumer.disconnect()
     again = connect()
     again.subscribe(name, **FROM_QUEUE)
@@ -421,6 +443,13 @@ def test_art_30_a_scheduled_message_is_routed_when_it_is_sent_and_then_comes_fir
     consumer.subscribe(name, **FROM_QUEUE)
     assert bodies(consumer.messages()) == ["late", "1", "2"]
     assert (bodies(early.messages()), later.messages()) == (["news"], [])
+
+
+def test_art_21_a_group_id_does_not_arrive(artemis_server, stomp, name):
+    consumer, producer = stomp(artemis_server), stomp(artemis_server)
+    consumer.subscribe(name, **FROM_QUEUE)
+    producer.send(name, b"x", JMSXGroupID="g", **TO_QUEUE)
+    assert "JMSXGroupID" not in consumer.messages(1)[0].headers
 
 
 # Connections
