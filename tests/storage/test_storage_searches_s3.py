@@ -16,7 +16,10 @@ def test_no_run_breaks_a_promise():
     result = storage_search("s3", examples=EXAMPLES)
     if result.finding is not None:
         pytest.fail(f"{result.finding.plan} seed={result.finding.seed}: {result.finding.failure!r}")
-    assert {"kill", "s3-slow", "s3-answer-lost"} <= result.coverage.fired.keys()def blind_retries(patched):
+    assert {"kill", "s3-slow", "s3-answer-lost"} <= result.coverage.fired.keys()
+
+
+def blind_retries(patched):
     patched.setattr(client, "guard_retries", lambda _: None)
 
 
