@@ -204,7 +204,7 @@ def test_a_service_that_does_not_sync_is_found_and_one_that_does_survives(faults
     assert found.finding is not None
     assert "power-loss" in [fault.kind for fault in found.finding.plan]
     assert len(found.finding.plan) <= 2
-    assert search(filing(carefully), faults=faults, max_examples=200, seed=0).finding is None
+    assert search(filing(carefully), faults=faults, max_examples=60, seed=0).finding is None
 
 
 @pytest.mark.parametrize("taken_out", ["the file's fsync", "the folder's fsync", "the rename"])
@@ -524,7 +524,7 @@ def test_the_tests_own_storage_meets_no_fault():
 
 
 def test_every_kind_of_fault_fires_in_a_search():
-    found = search(filing(carefully), faults=Faults.only(*DISK_FAULTS), max_examples=150, seed=3)
+    found = search(filing(carefully), faults=Faults.only(*DISK_FAULTS), max_examples=100, seed=3)
     assert found.finding is None
     assert set(found.coverage.fired) == set(DISK_FAULTS)
 
