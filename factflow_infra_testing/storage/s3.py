@@ -269,6 +269,8 @@ class _Moto:
                 patch.object(models, "utcnow", _now),
                 patch.object(backend_index, "backend_url_patterns", patterns),
                 patch.object(models.S3Backend, "urls", urls),
+                # It puts what is longer than a part into a file on the real disk.
+                patch.object(models, "get_s3_default_key_buffer_size", lambda: 1 << 40),
             ):
                 yield
         finally:
