@@ -111,6 +111,7 @@ class Simulation:
         self._wire = WireTier(session)
         self._api = ApiTier(session)
         self._processes: dict[str, Process] = {}
+        self._providers: list[tuple[Process, int, QueueProtocol]] = []
         self._events: list[BrokerEvent] = []
         self._keys: set[str] = set()
         self.disk_faults: DiskFaults | None = None
@@ -264,7 +265,7 @@ class Simulation:
 
         First under faults, until the brokers are idle or ``under_faults`` virtual seconds have passed. Then faults end:
         connections heal, processes resume and are started again, a broker that strands messages is restarted, and the run
-        must converge: no queue with a live subscription holds anything, and for ``quiet`` virtual seconds nothing has
+        must converge: no queue with a live subscription holds anything, no provider is reconnecting, and for ``quiet`` virtual seconds nothing has
         happened. Raises ``CheckFailedError`` where it does not within four virtual hours: a message goes round for ever, or is never settled.
         """
         if any(self._decisions.enabled(kind) for kind in _kinds()):
@@ -278,12 +279,21 @@ class Simulation:
             before = self._progress()
             await asyncio.sleep(quiet)
             held = [line for broker in self._brokers.values() for line in broker.pending()]
+            held += [f"{process.name} is still reconnecting" for process in self._reconnecting()]
             if before == self._progress() and not held and not self._restarting():
                 break
             if self.time() > limit:
                 why = "; ".join(held) if held else self._unrest()
                 raise _restless(f"no rest {CONVERGENCE_SECONDS / 3600:g} h after the last fault: {why}")
         self.drained_at = len(self.history.operations)
+
+    def _reconnecting(self) -> list[Process]:
+        # Their subscriptions are not live, so what waits for them in a queue is not held: it will be.
+        return [
+            process
+            for process, life, provider in self._providers
+            if process.lives == life and process.status == "running" and provider.health().reconnect_in_progress
+        ]
 
     def _unrest(self) -> str:
         moves = Counter(f"{op.process} {op.kind} {op.target}" for op in self.history.operations if op.kind not in LOOKS)
@@ -413,6 +423,8 @@ class Simulation:
             provider = SimulatedQueueProvider(
                 broker, client=client, exposed=process is not None or exposed, host=host, **options
             )
+        if process is not None:
+            self._providers.append((process, process.lives, provider))
         return RecordedQueue(provider, process or self._laboratory, self.canonical)
 
     def provide_storage(

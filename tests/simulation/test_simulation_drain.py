@@ -37,6 +37,27 @@ def test_a_benign_drain_waits_for_quiet_only():
     passing(scenario)
 
 
+def test_a_drain_waits_for_a_subscription_that_is_still_reconnecting():
+    """The message waits for it in a queue without a consumer, and longer than the quiet time."""
+    handled = []
+
+    async def handle(_):
+        await asyncio.sleep(0.1)
+        handled.append(asyncio.get_running_loop().time())
+
+    async def scenario(sim):
+        sim.start(consumer(handle), name="worker")
+        await sim.sleep(1)
+        await sim.queue().publish("orders", message("a"))
+        sim.broker().downtime = 300
+        sim.broker().restart(spare_laboratory=True)
+        await sim.drain(quiet=5)
+        sim.check.no_loss("orders")
+
+    passing(scenario)
+    assert handled[-1] > 300
+
+
 def test_faults_last_while_there_is_something_to_do_and_end_before_convergence():
     """A worker that would be killed at each of its steps gets its work done once the faults have ended."""
     times = []
