@@ -26,7 +26,7 @@ from factflow_infra_testing.simulation.session import SimulationSession
 SEEDS = (0, 1)
 TIER = "model"
 """The wire tier has a test of its own beside its front ends."""
-GROUPS = 6
+GROUPS = 5
 PROFILES = ("rabbitmq-quorum", "rabbitmq-classic")
 HANDLING = ErrorHandling(max_retries=2, retry_delay_seconds=1.0)
 _numbers = count()

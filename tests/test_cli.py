@@ -56,7 +56,7 @@ def test_the_demo_finds_the_defect_and_shows_the_mended_service(run):
 def test_the_same_seed_shows_the_same(run):
     def shown():
         return [
-            line for line in lines(run("demo", "--examples", "40", "--seed", "3")) if not line.startswith("Searching")
+            line for line in lines(run("demo", "--examples", "20", "--seed", "3")) if not line.startswith("Searching")
         ]
 
     assert shown() == shown()

@@ -71,3 +71,14 @@ def names(tier: str) -> tuple[str, ...]:
 
 NAMES = names("model")
 WIRE_ONLY = tuple(name for name in ALL_NAMES if name not in NAMES)
+DEARER = (
+    "append_retried",
+    "exists_then_write",
+    "listing_as_snapshot",
+    "metadata_trusted",
+    "rename_without_fsync",
+    "short_write_ignored",
+    "temporary_file_elsewhere",
+    "write_then_publish",
+)
+"""Services with storage, whose runs take ten times as long: the suite does a share of them, ``tests.services.table`` all."""

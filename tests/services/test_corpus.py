@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from .corpus import NAMES, case
+from .corpus import DEARER, NAMES, case
 
 FIND_WITHIN = 200
-MENDED_EXAMPLES = 500
-DEARER = (
-    "append_retried",
-    "exists_then_write",
-    "listing_as_snapshot",
-    "metadata_trusted",
-    "rename_without_fsync",
-    "short_write_ignored",
-    "temporary_file_elsewhere",
-    "write_then_publish",
-)
-"""Services with storage, whose runs take ten times as long: a fifth of the examples here, all of them in ``tests.services.table``."""
+MENDED_EXAMPLES = 200
 
 
 def test_the_corpus_has_its_cases():
@@ -36,7 +25,7 @@ def test_the_broken_service_is_found(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_mended_service_survives(name):
     mistake = case(name)
-    result = mistake.search(mistake.mended, examples=MENDED_EXAMPLES // 5 if name in DEARER else MENDED_EXAMPLES)
+    result = mistake.search(mistake.mended, examples=MENDED_EXAMPLES // 4 if name in DEARER else MENDED_EXAMPLES)
     if result.finding is not None:
         pytest.fail(f"{result.finding.plan} seed={result.finding.seed}: {result.finding.failure!r}")
 

@@ -186,6 +186,7 @@ def carefully(folder, name):
 
 def filing(write, count=2):
     async def scenario(sim):
+        sim.tier = "model"
         folder = sim.disk()
         sim.start(server(write), name="worker")
         for n in range(count):

@@ -14,7 +14,7 @@ async def worker(process: Process) -> None:
     await asyncio.Event().wait()
 
 
-@simulate(faults=Faults.none())
+@simulate(faults=Faults.none(), max_examples=10)
 async def test_a_return_is_given_up_after_two_hours(sim: Simulation) -> None:
     sim.start(worker, name="worker")
     await sim.queue("rabbitmq").publish("returns", QueueMessage(b"2025", message_id="return-1"))
