@@ -112,10 +112,10 @@ class Message:
 
 class Entry:
     """One copy of a message in one queue. ``serial`` is its own; ``place`` orders what comes back to its queue;
-    ``returns``: how often it came back, as the broker counts.
+    ``returns``: how often it came back, as the broker counts; ``delivered``: it was delivered before, whatever the broker knows of it.
     """
 
-    __slots__ = ("expires_at", "message", "place", "redelivered", "returns", "serial")
+    __slots__ = ("delivered", "expires_at", "message", "place", "redelivered", "returns", "serial")
 
     def __init__(self, serial: int, message: Message, expires_at: float | None) -> None:
         self.serial = self.place = serial
@@ -123,6 +123,7 @@ class Entry:
         self.expires_at = expires_at
         self.returns = 0
         self.redelivered = False
+        self.delivered = False
 
 
 class Delivery:

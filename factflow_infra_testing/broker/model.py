@@ -409,7 +409,8 @@ class Broker(Holdings):
     def _send_again(self, delivery: Delivery) -> None:
         """The fault ``duplicate``: the test's message was sent twice by its producer, and the second copy arrives now."""
         message = delivery.entry.message
-        if not message.laboratory or delivery.entry.returns or delivery.session.connection.laboratory:
+        before, delivery.entry.delivered = delivery.entry.delivered, True
+        if not message.laboratory or before or delivery.session.connection.laboratory:
             return
         if self._decisions.pick(2, DUPLICATE, delivery.queue.label):
             self.tell(FAULT, delivery.queue, delivery.entry, reason=DUPLICATE)

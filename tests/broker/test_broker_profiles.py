@@ -466,6 +466,18 @@ def test_duplicate_sends_the_tests_message_again_and_nobody_elses():
     assert run(plan, lab_message=True, lab_consumer=True) == "1 2"
 
 
+@pytest.mark.parametrize("row", sorted(PROFILES))
+def test_duplicate_is_asked_once_a_message_also_where_the_broker_forgets_that_it_delivered_it(row):
+    bench = Bench(row, faults=[Fault("duplicate", "q", 2)])
+    first = bench.session()
+    bench.consume(session=first)
+    bench.publish("1", laboratory=True)
+    bench.broker.close_session(first)
+    bench.consume()
+    bench.broker.advance(0.0)
+    assert [name[0] for name in bench.seen] == ["1", "1"]
+
+
 def test_unknown_profiles_are_named_with_the_known_ones():
     with pytest.raises(
         SettingsError,
