@@ -146,7 +146,10 @@ def test_art_26_27_what_a_restart_gives_back(own_artemis_server, stomp, how):
     own_artemis_server.start()
     consumer = stomp(own_artemis_server)
     consumer.subscribe("lost before", **FROM_QUEUE)
-    assert bodies(consumer.messages()) == ["1R", "2", "3", "4", "5"]
+    first, *rest = bodies(consumer.messages())
+    assert rest == ["2", "3", "4", "5"]
+    # A kill may come before the count of deliveries was written: nothing waits for that.
+    assert first in ({"stop": ("1R",), "kill": ("1R", "1")}[how])
     consumer.subscribe("held", "held", **FROM_QUEUE)
     messages = consumer.messages()
     assert [message.body for message in messages] == [b"1", b"2", b"3", b"4", b"5"]
@@ -315,7 +318,7 @@ def test_art_14_members_of_a_durable_subscription_compete_under_one_client_id(co
     producer.send(f"{name}::shared.{name}", b"3", persistent="true")
     again = connect(client_id="shared")
     again.subscribe(name, **{**durable, "consumer_window_size": "-1"})
-    assert bodies(again.messages(3))[-1] == "3"
+    assert b"3" in [message.body for message in again.messages(3)]
 
 
 def test_art_15_a_durable_subscription_stays_when_its_members_go_and_ends_when_told(connect, name):

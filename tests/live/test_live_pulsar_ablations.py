@@ -160,7 +160,7 @@ async def test_a_frozen_broker_is_not_noticed_and_closing_waits_for_it(
 ) -> None:
     """PUL-12, and the client's ``close``: Q8, Q9. The ways around: a ping, and a bound."""
     own_pulsar_server.start()
-    client = await Client(own_pulsar_server, heartbeat=0.0, request_timeout=8.0).connect()
+    client = await Client(own_pulsar_server, heartbeat=0.0, request_timeout=16.0).connect()
     await client.consume(queue())
     monkeypatch.setattr(session, "CLOSE_TIMEOUT_SECONDS", 60.0)
     monkeypatch.setattr(consuming, "CLOSE_TIMEOUT_SECONDS", 60.0)

@@ -37,6 +37,7 @@ CAPABILITIES = frozenset(
         QueueCapability.BATCH,
         QueueCapability.ORDERING_KEY,
         QueueCapability.LARGE_MESSAGES,
+        QueueCapability.REMEMBERS_DELIVERIES,
     }
 )
 

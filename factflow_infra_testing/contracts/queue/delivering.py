@@ -198,7 +198,8 @@ async def lost_connection_brings_the_message_again(env: QueueEnvironment) -> Non
     assert len(inbox.messages) == 1, "a second handler runs beside the first, for the same message"
     gate.open()
     first, second = await inbox.until_finished(2)
-    assert (first.redelivered, second.redelivered) == (False, env.has(Can.REMEMBERS_DELIVERIES))
+    assert not first.redelivered
+    assert second.redelivered or not env.has(Can.REMEMBERS_DELIVERIES)
     await env.settle()
     await provider.stop()
     assert inbox.ids == [message.message_id] * 2
