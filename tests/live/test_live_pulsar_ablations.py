@@ -11,7 +11,7 @@ import pytest_asyncio
 from pulsar_transports import NAMING, QUIET, Client, cut_connections, foreign, queue, topic, unique_topic
 
 from factflow_infra.errors import QueueConnectionError
-from factflow_infra.queue.pulsar import consuming, ephemeral, publishing, session
+from factflow_infra.queue.pulsar import consuming, ephemeral, publishing
 from factflow_infra.queue.pulsar.transport import PulsarTransport
 
 if TYPE_CHECKING:
@@ -155,19 +155,13 @@ async def test_a_reader_with_a_queue_of_one_reads_nothing_more(client: Client, m
     await (await client.consume(address, prefetch=1)).nothing()
 
 
-async def test_a_frozen_broker_is_not_noticed_and_closing_waits_for_it(
-    own_pulsar_server: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """PUL-12, and the client's ``close``: Q8, Q9. The ways around: a ping, and a bound."""
+async def test_a_frozen_broker_is_not_noticed(own_pulsar_server: Any) -> None:
+    """PUL-12: Q9. The way around: a ping."""
     own_pulsar_server.start()
-    client = await Client(own_pulsar_server, heartbeat=0.0, request_timeout=16.0).connect()
+    client = await Client(own_pulsar_server, heartbeat=0.0, request_timeout=8.0).connect()
     await client.consume(queue())
-    monkeypatch.setattr(session, "CLOSE_TIMEOUT_SECONDS", 60.0)
-    monkeypatch.setattr(consuming, "CLOSE_TIMEOUT_SECONDS", 60.0)
     own_pulsar_server.freeze()
     await asyncio.sleep(4)
     assert not client.lost.done()
-    start = time.monotonic()
-    await client.transport.close()
-    assert time.monotonic() - start >= 7.0
     own_pulsar_server.thaw()
+    await client.transport.close()
