@@ -7,7 +7,7 @@ import pytest
 from .corpus import DEARER, NAMES, case
 
 FIND_WITHIN = 200
-MENDED_EXAMPLES = 200
+MENDED_EXAMPLES = 100
 
 
 def test_the_corpus_has_its_cases():
@@ -25,7 +25,7 @@ def test_the_broken_service_is_found(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_mended_service_survives(name):
     mistake = case(name)
-    result = mistake.search(mistake.mended, examples=MENDED_EXAMPLES // 4 if name in DEARER else MENDED_EXAMPLES)
+    result = mistake.search(mistake.mended, examples=MENDED_EXAMPLES // 2 if name in DEARER else MENDED_EXAMPLES)
     if result.finding is not None:
         pytest.fail(f"{result.finding.plan} seed={result.finding.seed}: {result.finding.failure!r}")
 
