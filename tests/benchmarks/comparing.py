@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import importlib
 import statistics
 import sys
 import tempfile
@@ -90,13 +90,10 @@ async def compare(
 
 def server_module(name: str) -> Any:
     """The module of the live tests that starts such servers."""
-    path = Path(__file__).parents[1] / "live" / "servers" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"bench_{name}_server", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    live = str(Path(__file__).parents[1] / "live")
+    if live not in sys.path:
+        sys.path.insert(0, live)
+    return importlib.import_module(f"servers.{name}")
 
 
 @contextmanager

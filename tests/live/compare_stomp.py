@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
+import importlib
 import sys
 import tempfile
 import threading
@@ -20,19 +20,9 @@ from factflow_infra_testing.wire.serving import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import ModuleType
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "wire" / "stomp"))
-
-
-def _server(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"live_servers_{name}", HERE / "servers" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @contextlib.contextmanager
@@ -89,7 +79,7 @@ def tell(text: str) -> None:
 
 
 def main(count: int = 500, first: int = 0) -> int:
-    artemis, stomp = _server("artemis"), _server("stomp")
+    artemis, stomp = importlib.import_module("servers.artemis"), importlib.import_module("servers.stomp")
     missing = artemis.missing()
     if missing:
         tell(missing)

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import os
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from types import ModuleType
 
 
 def _servers(name: str) -> ModuleType:
-    # By path: ``servers`` is no package, and its modules have the names of what they start.
-    full_name = f"live_servers_{name}"
-    if full_name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full_name, Path(__file__).parent / "servers" / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[full_name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[full_name]
+    """The module ``servers.name``, loaded when it is first asked for."""
+    return importlib.import_module(f"servers.{name}")
 
 
 def _need(missing: str | None) -> None:
@@ -35,67 +27,46 @@ def _need(missing: str | None) -> None:
         pytest.skip(missing)
 
 
-@pytest.fixture(scope="session")
-def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """A running RabbitMQ, for those who leave it running. Queues of other tests are in it: use unique names."""
-    servers = _servers("rabbitmq")
+@contextlib.contextmanager
+def _one(module: str, kind: str, folder: Path, *, started: bool) -> Iterator[Any]:
+    """A server of the class ``kind`` of ``module`` in ``folder``, which ends with the test or the session."""
+    servers = _servers(module)
     _need(servers.missing())
-    server = servers.RabbitMq(tmp_path_factory.mktemp("rabbitmq"))
-    server.start()
-    yield server
-    server.stop()
+    server = getattr(servers, kind)(folder)
+    try:
+        if started:
+            server.start()
+        yield server
+    finally:
+        server.kill()
 
 
-@pytest.fixture
-def own_rabbitmq_server(tmp_path: Path) -> Iterator[object]:
-    """A RabbitMQ of the test's own, not started yet, to be stopped, killed and frozen at will."""
-    servers = _servers("rabbitmq")
-    _need(servers.missing())
-    server = servers.RabbitMq(tmp_path / "rabbitmq")
-    yield server
-    server.kill()
+def _shared(module: str, kind: str) -> Any:
+    @pytest.fixture(scope="session", name=f"{module}_server")
+    def fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+        with _one(module, kind, tmp_path_factory.mktemp(module), started=True) as server:
+            yield server
+
+    fixture.__doc__ = f"A running {kind}, for those who leave it running. Others' messages are in it: use unique names."
+    return fixture
 
 
-@pytest.fixture(scope="session")
-def artemis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """A running Artemis, for those who leave it running. Queues of other tests are in it: use unique names."""
-    servers = _servers("artemis")
-    _need(servers.missing())
-    server = servers.Artemis(tmp_path_factory.mktemp("artemis"))
-    server.start()
-    yield server
-    server.stop()
+def _own(module: str, kind: str) -> Any:
+    @pytest.fixture(name=f"own_{module}_server")
+    def fixture(tmp_path: Path) -> Iterator[object]:
+        with _one(module, kind, tmp_path / module, started=False) as server:
+            yield server
+
+    fixture.__doc__ = (
+        f"A {kind} of the test's own, not started yet, to be configured, stopped, killed and frozen at will."
+    )
+    return fixture
 
 
-@pytest.fixture
-def own_artemis_server(tmp_path: Path) -> Iterator[object]:
-    """An Artemis of the test's own, not started yet, to be configured, stopped, killed and frozen at will."""
-    servers = _servers("artemis")
-    _need(servers.missing())
-    server = servers.Artemis(tmp_path / "artemis")
-    yield server
-    server.kill()
-
-
-@pytest.fixture(scope="session")
-def pulsar_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """A running Pulsar, for those who leave it running. Topics of other tests are in it: use unique names."""
-    servers = _servers("pulsar")
-    _need(servers.missing())
-    server = servers.Pulsar(tmp_path_factory.mktemp("pulsar"))
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def own_pulsar_server(tmp_path: Path) -> Iterator[object]:
-    """A Pulsar of the test's own, not started yet, to be configured, stopped, killed and frozen at will."""
-    servers = _servers("pulsar")
-    _need(servers.missing())
-    server = servers.Pulsar(tmp_path / "pulsar")
-    yield server
-    server.kill()
+activemq_server, own_activemq_server = _shared("activemq", "ActiveMq"), _own("activemq", "ActiveMq")
+artemis_server, own_artemis_server = _shared("artemis", "Artemis"), _own("artemis", "Artemis")
+pulsar_server, own_pulsar_server = _shared("pulsar", "Pulsar"), _own("pulsar", "Pulsar")
+rabbitmq_server, own_rabbitmq_server = _shared("rabbitmq", "RabbitMq"), _own("rabbitmq", "RabbitMq")
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 import urllib.request
-from pathlib import Path
 
 import pytest
+from servers import radosgw as servers
 
 from factflow_infra.errors import (
     BucketNotFoundError,
@@ -27,18 +25,8 @@ LARGE = {"note": "é" * 3000}
 KEYS = ["a", "a/1", "a/2", "a b+%2F&é", "\U0001f600", "c\x01", "c\x02", "z\U0010ffff", "~"]
 
 
-def load_servers():
-    name = "live_servers_radosgw"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "servers" / "radosgw.py")
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    servers = load_servers()
     missing = servers.missing()
     if missing is not None:
         if os.environ.get("CI"):
@@ -61,7 +49,7 @@ def server(tmp_path_factory):
 
 
 def made(server, request, bucket="bucket", **overrides):
-    keys = {"access_key": load_servers().ACCESS_KEY, "secret_key": load_servers().SECRET_KEY}
+    keys = {"access_key": servers.ACCESS_KEY, "secret_key": servers.SECRET_KEY}
     prefix = f"{request.node.name}".replace("[", "-").replace("]", "")
     settings = {"endpoint": server.endpoint, "part_size": PART, "multipart_threshold": PART, **keys, **overrides}
     return create_storage_provider(f"minio://{bucket}/{prefix}", **settings)

@@ -37,8 +37,7 @@ def essence(answer):
     return sorted(map(str, stomp_requests.essence(answer)))
 
 
-def test_generated_sequences_look_the_same(artemis_server, stomp):
-    del stomp  # the fixture has loaded the module of the bare client
-    client = importlib.import_module("live_servers_stomp")
+def test_generated_sequences_look_the_same(artemis_server):
+    client = importlib.import_module("servers.stomp")
     found = compare_stomp.differences(artemis_server, client, range(SEQUENCES))
     assert {seed: lines for seed, lines in found if lines} == {}

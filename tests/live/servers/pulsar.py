@@ -1,32 +1,25 @@
-"""A throw-away Pulsar standalone on 127.0.0.1: started, stopped, killed, frozen and restarted at will.
-
-The distribution comes from Maven Central, through ``mvn`` and its own cache, and is unpacked once below
-``FACTFLOW_LIVE_CACHE`` (``~/.cache/factflow-live`` unless set), never inside the repository. Everything else that is written
-is below one folder. Only processes that it started are ended, by their id.
-"""
+"""A throw-away Pulsar standalone, from Maven Central."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import shutil
-import signal
 import socket
-import subprocess
-import tarfile
-import tempfile
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
+
+from .distribution import Distribution
+from .server import Server, free_ports
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VERSION = "4.0.4"
 """The release that the facts were seen on; it needs Java 17."""
-START_SECONDS = 120.0
 MEMORY = "-Xms64m -Xmx384m -XX:MaxDirectMemorySize=384m"
 COLLECTOR = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+PerfDisableSharedMem"
 CONFIGURATION = {
@@ -47,142 +40,42 @@ CONFIGURATION = {
 """Over ``standalone.conf``: small, and of one machine. What changes how messages are treated stays as it comes."""
 
 
-class ServerError(RuntimeError):
-    """The server did not do what was asked of it; the message ends with the tail of its log."""
-
-
-def cache() -> Path:
-    """Where unpacked distributions are kept."""
-    return Path(os.environ.get("FACTFLOW_LIVE_CACHE") or Path.home() / ".cache" / "factflow-live")
-
-
-def home() -> Path:
-    return cache() / f"apache-pulsar-{VERSION}"
-
-
-def missing() -> str | None:
-    """Why no Pulsar can be started on this machine, or ``None``. Fetches the distribution where it is not there yet."""
-    if shutil.which("java") is None:
-        return "no Pulsar: java is not on the PATH (Debian: apt-get install openjdk-17-jre-headless)"
-    if (home() / "bin" / "pulsar").exists():
-        return None
-    if shutil.which("mvn") is None:
-        return f"no Pulsar: {home()} does not exist, and there is no mvn to fetch it (Debian: apt-get install maven)"
-    try:
-        _fetch()
-    except (OSError, subprocess.SubprocessError, tarfile.TarError) as error:
-        return f"no Pulsar: version {VERSION} could not be fetched from Maven Central: {error}"
-    return None
-
-
-def _fetch() -> None:
-    cache().mkdir(parents=True, exist_ok=True)
-    artifact = f"org.apache.pulsar:pulsar-server-distribution:{VERSION}:tar.gz:bin"
-    with tempfile.TemporaryDirectory(dir=cache()) as folder:
-        for goal in (
-            ("dependency:get", f"-Dartifact={artifact}", "-Dtransitive=false"),
-            ("dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={folder}"),
-        ):
-            subprocess.run(["mvn", "-q", "-B", *goal], check=True, capture_output=True, timeout=600, cwd=folder)
-        with tarfile.open(next(Path(folder).glob("*.tar.gz"))) as archive:
-            archive.extractall(folder, filter="data")
-        # Whoever else fetches it at the same time may have been quicker.
-        with contextlib.suppress(OSError):
-            (Path(folder) / home().name).rename(home())
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on at the moment."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+DISTRIBUTION = Distribution(
+    "Pulsar", "org.apache.pulsar:pulsar-server-distribution", VERSION, f"apache-pulsar-{VERSION}", "bin/pulsar"
+)
+missing = DISTRIBUTION.missing
 
 
 @dataclass
-class Pulsar:
+class Pulsar(Server):
     """One broker, with its bookie and its metadata in one process. ``settings``: more of ``standalone.conf``."""
 
-    folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     ports: list[int] = field(default_factory=lambda: free_ports(4))
     token: str | None = None
     """What the admin interface is asked with."""
 
+    NAME: ClassVar[str] = "Pulsar"
+    START_SECONDS: ClassVar[float] = 120.0
+    STOP_SECONDS: ClassVar[float] = 60.0
+
     def __post_init__(self) -> None:
-        self.folder = self.folder.resolve()
+        super().__post_init__()
         self.port, self.web_port, self._bookie_port, self.tls_port = self.ports
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def uri(self) -> str:
         return f"pulsar://127.0.0.1:{self.port}"
 
+    def prepare(self) -> None:
+        self._configuration.write_text(self._configured((DISTRIBUTION.home / "conf" / "standalone.conf").read_text()))
+
     @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def start(self) -> None:
-        """Start, and return once it serves topics."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        configuration = self.folder / "standalone.conf"
-        configuration.write_text(self._configured((home() / "conf" / "standalone.conf").read_text()))
-        command = [str(home() / "bin" / "pulsar"), "standalone", "--config", str(configuration)]
+    def command(self) -> list[str]:
+        command = [str(DISTRIBUTION.home / "bin" / "pulsar"), "standalone", "--config", str(self._configuration)]
         command += ["-nfw", "-nss", "-a", "127.0.0.1", "--bookkeeper-port", str(self._bookie_port)]
-        command += [
-            "--metadata-dir",
-            str(self.folder / "metadata"),
-            "--bookkeeper-dir",
-            str(self.folder / "bookkeeper"),
-        ]
-        with (self.folder / "out").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                env=self._environment,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None:
-                raise ServerError(f"Pulsar ended with code {self._process.returncode}\n{self._log_tail()}")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise ServerError(f"Pulsar was not ready within {START_SECONDS} s\n{self._log_tail()}")
-            time.sleep(0.2)
-
-    def stop(self) -> None:
-        """Stop in an orderly way."""
-        if self._process is not None and self._process.poll() is None:
-            self._signal(signal.SIGTERM)
-            try:
-                self._process.wait(60)
-            except subprocess.TimeoutExpired:
-                self.kill()
-        self._process = None
-
-    def kill(self) -> None:
-        """End at once, as ``kill -9`` does."""
-        if self._process is not None and self._process.poll() is None:
-            self._signal(signal.SIGKILL)
-            self._process.wait(30)
-        self._process = None
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def freeze(self) -> None:
-        """Stop answering while the sockets stay open: what a partition looks like. ``thaw`` undoes it."""
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._signal(signal.SIGCONT)
+        command += ["--metadata-dir", str(self.folder / "metadata")]
+        return [*command, "--bookkeeper-dir", str(self.folder / "bookkeeper")]
 
     def admin(self, method: str, path: str, body: bytes | None = None) -> bytes:
         """A request to the broker's admin interface: ``admin("GET", "persistent/public/default/queue.x/stats")``."""
@@ -213,7 +106,7 @@ class Pulsar:
         return "\n".join([*kept, *(f"{name}={value}" for name, value in own.items()), ""])
 
     @property
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         return {
             **os.environ,
             "PULSAR_LOG_DIR": str(self.folder / "log"),
@@ -223,18 +116,17 @@ class Pulsar:
             "PULSAR_LOG_APPENDER": "Console",
         }
 
-    def _signal(self, which: signal.Signals) -> None:
-        # The start script and Java, which are a session of their own.
-        assert self._process is not None
-        os.killpg(self._process.pid, which)
-
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             with contextlib.closing(socket.create_connection(("127.0.0.1", self.port), timeout=2)):
                 return b"public/default" in self.admin("GET", "namespaces/public")
         except (OSError, urllib.error.URLError):
             return False
 
-    def _log_tail(self) -> str:
-        logs = [self.folder / "out", *sorted((self.folder / "log").glob("*.log"))]
-        return "\n".join(f"{log}:\n{log.read_text(errors='replace')[-1500:]}" for log in logs if log.exists())
+    @property
+    def logs(self) -> list[Path]:
+        return sorted((self.folder / "log").glob("*.log"))
+
+    @property
+    def _configuration(self) -> Path:
+        return self.folder / "standalone.conf"
