@@ -1,0 +1,209 @@
+"""Who gets what: consumers, their turns and their credit, and the handing over of messages to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from factflow_infra_testing.broker.choosing import chosen
+from factflow_infra_testing.broker.entries import Delivery
+from factflow_infra_testing.broker.events import ACKED, DELIVERED, FAULT
+from factflow_infra_testing.broker.faults import DUPLICATE, REDELIVERY_UNFLAGGED, REORDER
+from factflow_infra_testing.broker.intake import Intake
+from factflow_infra_testing.broker.profiles import Turns
+from factflow_infra_testing.broker.queues import Dispatch
+from factflow_infra_testing.broker.sessions import Consumer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from factflow_infra_testing.broker.entries import Entry
+    from factflow_infra_testing.broker.events import BrokerEvent
+    from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.broker.queues import Queue
+    from factflow_infra_testing.broker.sessions import Session
+    from factflow_infra_testing.search.decisions import Decisions
+
+_WIDEST_REORDER: Final = 4
+
+
+class Dispatching(Intake):
+    """Consuming, and the faults that a delivery may meet inside the broker."""
+
+    def __init__(self, profile: Profile, decisions: Decisions, observer: Callable[[BrokerEvent], None] | None) -> None:
+        super().__init__(profile, observer)
+        self._decisions = decisions
+        self._reorders = decisions.enabled(REORDER)
+        self._duplicates = decisions.enabled(DUPLICATE)
+        self._unflags = profile.unflagged_redelivery and decisions.enabled(REDELIVERY_UNFLAGGED)
+
+    def consume(
+        self,
+        session: Session,
+        queue_name: str,
+        deliver: Callable[[Delivery], None],
+        *,
+        limit: int = 0,
+        window: int = 0,
+        auto_ack: bool = False,
+        cancelled: Callable[[], None] | None = None,
+        permits: int | None = None,
+        weigh: Callable[[Delivery], int] | None = None,
+    ) -> Consumer:
+        """A consumer of ``queue_name``; it is last in turn. Raises ``RefusedError``: no queue, or another's exclusive one."""
+        queue = self.queue(queue_name, session.connection)
+        self._serial += 1
+        consumer = Consumer(
+            session,
+            queue,
+            deliver,
+            limit=limit,
+            window=window,
+            auto_ack=auto_ack,
+            cancelled=cancelled,
+            permits=permits,
+            serial=self._serial,
+            weigh=weigh,
+        )
+        session.consumers[consumer] = None
+        queue.consumers[consumer] = None
+        queue.had_consumers = True
+        self._wait_in_turn(consumer)
+        queue.begin_ring()
+        self._dispatch(queue)
+        return consumer
+
+    def limit_session(self, session: Session, limit: int) -> None:
+        """Cap what all consumers of ``session`` hold together; 0 is no cap."""
+        session.limit = limit
+        for consumer in list(session.consumers):
+            self._wait_in_turn(consumer)
+            self._dispatch(consumer.queue)
+
+    def flow(self, consumer: Consumer, permits: int) -> None:
+        """``consumer`` asks for so many messages more."""
+        if consumer.active and consumer.permits is not None:
+            consumer.permits += permits
+            self._wait_in_turn(consumer)
+            self._dispatch(consumer.queue)
+
+    def cancel(self, consumer: Consumer) -> None:
+        """It gets no more; what it holds stays ackable until its session closes. Idempotent."""
+        if consumer.active:
+            self.end_consumer(consumer)
+            consumer.session.consumers.pop(consumer, None)
+            self.delete_if_unused(consumer.queue)
+
+    def get(self, session: Session, queue_name: str, *, auto_ack: bool = False) -> Delivery | None:
+        """Take the head of a queue without a consumer, or ``None`` where it is empty."""
+        queue = self.queue(queue_name, session.connection)
+        return self._hand_over(queue, session, None, auto_ack=auto_ack) if len(queue) else None
+
+    def _dispatch_all(self, queues: Iterable[Queue]) -> None:
+        for queue in queues:
+            self._dispatch(queue)
+
+    def _dispatch(self, queue: Queue) -> None:
+        if not queue.alive:
+            return
+        if queue.timed:
+            self._expire(queue)
+        if queue.dispatch is not Dispatch.IN_TURN:
+            self._dispatch_to_chosen(queue)
+            return
+        rotation = queue.rotation
+        ring, passed = queue.type.turns is Turns.RING, 0
+        while passed < len(rotation) and (queue.returned or queue.ready):
+            if self._reorders and len(rotation) > 1:
+                self._shuffle(queue)
+            consumer = rotation.popleft()
+            consumer.waiting = ring
+            if ring:
+                rotation.append(consumer)
+            if not consumer.has_credit():
+                passed += ring
+                continue
+            passed = 0
+            delivery = self._hand_over(queue, consumer.session, consumer, auto_ack=consumer.auto_ack)
+            if not ring and (queue.type.turns is Turns.LINGER or consumer.has_credit()):
+                consumer.waiting = True
+                rotation.append(consumer)
+            consumer.deliver(delivery)
+            if self._duplicates:
+                self._send_again(delivery)
+
+    def _dispatch_to_chosen(self, queue: Queue) -> None:
+        for entry, consumer in chosen(queue):
+            queue.remove(entry)
+            consumer.deliver(
+                self._hand_over(queue, consumer.session, consumer, auto_ack=consumer.auto_ack, entry=entry)
+            )
+
+    def _shuffle(self, queue: Queue) -> None:
+        """The fault ``reorder``: another consumer's turn is now. Whose turn it is, no broker promises to its clients."""
+        able = [consumer for consumer in queue.rotation if consumer.has_credit()]
+        if len(able) < 2:
+            return
+        choice = self._decisions.pick(min(len(able), _WIDEST_REORDER), REORDER, queue.label)
+        if choice:
+            queue.rotation.remove(able[choice])
+            queue.rotation.appendleft(able[choice])
+            head = queue.head()
+            if head is not None:
+                self.tell(FAULT, queue, head, reason=REORDER)
+
+    def _hand_over(
+        self,
+        queue: Queue,
+        session: Session,
+        consumer: Consumer | None,
+        *,
+        auto_ack: bool,
+        entry: Entry | None = None,
+    ) -> Delivery:
+        if entry is None:
+            entry = queue.take()
+        if self._unflags and entry.redelivered:
+            entry.redelivered = not self._decisions.pick(2, REDELIVERY_UNFLAGGED, queue.label)
+        session.last_tag = tag = session.last_tag + 1
+        delivery = Delivery(tag, entry, queue, session, consumer, entry.returns + 1 if queue.type.counts else None)
+        if consumer is not None and consumer.weigh is not None:
+            delivery.size = consumer.weigh(delivery)
+        if not auto_ack:
+            session.unacked[tag] = delivery
+            queue.unacked += 1
+            if consumer is not None:
+                if queue.dispatch is Dispatch.STICKY:
+                    group = entry.message.group
+                    queue.holders[group] = (consumer, queue.holders.get(group, (consumer, 0))[1] + 1)
+                consumer.held += 1
+                consumer.held_bytes += delivery.size
+                if session.limit:  # so that the next room under the common limit is another consumer's
+                    session.consumers.pop(consumer, None)
+                    session.consumers[consumer] = None
+        elif consumer is not None:
+            consumer.held_bytes += delivery.size  # nothing is acked that could make room again (ART-34)
+        if consumer is not None and consumer.permits is not None:
+            consumer.permits -= len(entry.message.keys)
+        if self.observer is not None:
+            client = session.connection.client
+            self.tell(DELIVERED, queue, entry, client=client, count=delivery.count)
+            if auto_ack:
+                self.tell(ACKED, queue, entry, client=client)
+        return delivery
+
+    def _send_again(self, delivery: Delivery) -> None:
+        """The fault ``duplicate``: the test's message was sent twice by its producer, and the second copy arrives now."""
+        message = delivery.entry.message
+        before, delivery.entry.delivered = delivery.entry.delivered, True
+        if not message.laboratory or before or delivery.session.connection.laboratory:
+            return
+        if self._decisions.pick(2, DUPLICATE, delivery.queue.label):
+            self.tell(FAULT, delivery.queue, delivery.entry, reason=DUPLICATE)
+            copy = message.again(laboratory=False, deaths=message.deaths, ttl=message.ttl)
+            self.schedule(self.now, message.exchange, message.routing_key, copy)
+
+    def _wait_in_turn(self, consumer: Consumer) -> None:
+        ring = consumer.queue.type.turns is Turns.RING
+        if not consumer.waiting and consumer.active and (ring or consumer.has_credit()):
+            consumer.waiting = True
+            consumer.queue.rotation.append(consumer)

@@ -1,0 +1,118 @@
+"""What becomes of a delivery: acked, given back, or rejected; and the room that this makes for others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from factflow_infra_testing.broker.dispatching import Dispatching
+from factflow_infra_testing.broker.events import ACKED, DROPPED, REQUEUED
+from factflow_infra_testing.broker.profiles import Back, Flags, Turns
+from factflow_infra_testing.broker.queues import Dispatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from factflow_infra_testing.broker.entries import Delivery, Entry
+    from factflow_infra_testing.broker.queues import Queue
+
+
+class Settling(Dispatching):
+    """Acks, nacks, and what comes back to its queue."""
+
+    def ack(self, delivery: Delivery) -> bool:
+        """Settle for good. ``False`` where it was settled before, or its session is gone: nothing changed."""
+        if delivery.session.unacked.pop(delivery.tag, None) is None:
+            return False
+        queue = delivery.queue
+        self._let_go(delivery)
+        if self.observer is not None:
+            self.tell(ACKED, queue, delivery.entry, client=delivery.session.connection.client)
+        self._credit(delivery)
+        return True
+
+    def ack_ready(self, queue: Queue, wanted: Callable[[Entry], bool], *, client: str) -> None:
+        """Settle for good what nobody holds: a cursor moves by position, whoever was given the message."""
+        for entry in queue.retain(lambda entry: not wanted(entry)):
+            self.tell(ACKED, queue, entry, client=client)
+
+    def nack(self, delivery: Delivery, *, requeue: bool) -> bool:
+        """Give back, or without ``requeue`` reject for good. ``False`` as with ``ack``."""
+        if delivery.session.unacked.pop(delivery.tag, None) is None:
+            return False
+        queue = delivery.queue
+        self._let_go(delivery)
+        if requeue:
+            self._take_back(delivery, Back.NACKED, oldest=True)
+        elif queue.alive:
+            self._bury(queue, delivery.entry, "rejected")
+        else:
+            self.tell(DROPPED, queue, delivery.entry, reason="deleted")
+        self._credit(delivery)
+        if requeue and queue.rotation:
+            self._dispatch(queue)
+        return True
+
+    def give_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Take several back at once, those that were not settled yet: none goes out again before all are there."""
+        touched: dict[Queue, None] = {}
+        for delivery in deliveries:
+            if delivery.session.unacked.pop(delivery.tag, None) is not None:
+                self._let_go(delivery)
+                self._take_back(delivery, Back.NACKED, oldest=True)
+                touched[delivery.queue] = None
+                consumer = delivery.consumer
+                if consumer is not None:
+                    consumer.held -= 1
+                    consumer.held_bytes -= delivery.size
+                    self._wait_in_turn(consumer)
+        self._dispatch_all(touched)
+
+    def _let_go(self, delivery: Delivery) -> None:
+        """``delivery`` is no longer held by its session."""
+        queue = delivery.queue
+        queue.unacked -= 1
+        group = delivery.entry.message.group
+        holder = queue.holders.get(group)
+        if holder is not None and holder[0] is delivery.consumer:
+            if holder[1] > 1:
+                queue.holders[group] = (holder[0], holder[1] - 1)
+            else:
+                del queue.holders[group]
+
+    def _credit(self, delivery: Delivery) -> None:
+        consumer = delivery.consumer
+        if consumer is not None:
+            consumer.held -= 1
+            consumer.held_bytes -= delivery.size
+        session = delivery.session
+        if session.limit:  # the common limit: any consumer of the session may go on now
+            for other in list(session.consumers):
+                self._wait_in_turn(other)
+                self._dispatch(other.queue)
+        elif consumer is not None and consumer.active:
+            queue = consumer.queue
+            if consumer.waiting and queue.dispatch is Dispatch.IN_TURN and queue.type.turns is not Turns.RING:
+                return  # in line already, so that nothing waits for this room
+            self._wait_in_turn(consumer)
+            if queue.returned or queue.ready:
+                self._dispatch(queue)
+
+    def _take_back(self, delivery: Delivery, back: Back, *, oldest: bool) -> None:
+        queue = delivery.queue
+        entry = delivery.entry
+        if not queue.alive:
+            self.tell(DROPPED, queue, entry, reason="deleted")
+            return
+        flags = queue.type.flags(back)
+        if flags in (Flags.ALL, Flags.KEPT) or (oldest and flags is Flags.OLDEST):
+            entry.returns += 1
+            entry.redelivered = True
+        limit = queue.options.delivery_limit
+        if limit is not None and entry.returns > limit:
+            self._bury(queue, entry, "delivery_limit")
+            if back is Back.NACKED and queue.type.limit_widens and delivery.consumer is not None:
+                delivery.consumer.held -= 1
+            return
+        queue.put_back(entry, queue.nack_place if back is Back.NACKED else queue.type.lost)
+        if self.observer is not None:
+            self.tell(REQUEUED, queue, entry, client=delivery.session.connection.client)
