@@ -17,6 +17,7 @@ from factflow_infra.queue.settings import DEFAULT_PORTS, Endpoint, QueueSettings
 from factflow_infra.storage.factory import StorageProviderFactory
 from factflow_infra.storage.settings import StorageSettings
 from factflow_infra_testing.search.faults import known_kinds
+from factflow_infra_testing.simulation.draining import CONVERGENCE_SECONDS, FAULTY_SECONDS, QUIET_SECONDS
 from factflow_infra_testing.simulation.processes import (
     JUMP_SECONDS,
     MAX_CRASHES,
@@ -25,7 +26,6 @@ from factflow_infra_testing.simulation.processes import (
     TERMINATION_SECONDS,
 )
 from factflow_infra_testing.simulation.runner import VIRTUAL_BUDGET
-from factflow_infra_testing.simulation.simulation import CONVERGENCE_SECONDS, FAULTY_SECONDS, QUIET_SECONDS
 
 from . import settings_notes
 

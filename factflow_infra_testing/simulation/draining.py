@@ -1,0 +1,115 @@
+"""How a run comes to rest: on under faults for a while, then without them until there is nothing left to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from factflow_infra_testing.simulation.observing import restless
+from factflow_infra_testing.simulation.striking import Striking
+
+if TYPE_CHECKING:
+    from factflow_infra_testing.search.decisions import Decisions
+    from factflow_infra_testing.simulation.loop import DeterministicLoop
+    from factflow_infra_testing.simulation.processes import Process
+    from factflow_infra_testing.simulation.session import SimulationSession
+
+QUIET_SECONDS: Final = 60.0
+FAULTY_SECONDS: Final = 300.0
+"""How long a drain lets a run go on under faults, in virtual seconds, before it ends them."""
+SETTLED_SECONDS: Final = 2.0
+"""How long nothing must have happened, in virtual seconds, before a drain ends the faults early."""
+CONVERGENCE_SECONDS: Final = 4 * 3600.0
+LOOKS: Final = frozenset({"read", "stat", "list", "log"})
+"""Operations that move nothing: a service that polls its storage is at rest."""
+
+
+class Draining(Striking):
+    """The end of faults, and convergence after it."""
+
+    def __init__(self, *, decisions: Decisions, session: SimulationSession, loop: DeterministicLoop) -> None:
+        super().__init__(decisions=decisions, session=session, loop=loop)
+        self.drained_at: int | None = None
+        """How many operations there were when the run was last drained."""
+        self._moves = self._looked = 0
+
+    async def drain(self, *, quiet: float = QUIET_SECONDS, under_faults: float = FAULTY_SECONDS) -> None:
+        """Run until there is nothing left to do, then return; the test's own calls meet no faults.
+
+        First under faults, until the brokers are idle or ``under_faults`` virtual seconds have passed. Then faults end:
+        connections heal, processes resume and are started again, a broker that strands messages is restarted, and the run
+        must converge: no queue with a live subscription holds anything, no provider is reconnecting, and for ``quiet`` virtual seconds nothing has
+        happened. Raises ``CheckFailedError`` where it does not within four virtual hours: a message goes round for ever, or is never settled.
+        """
+        if any(self._decisions.enabled(kind) for kind in _kinds()):
+            await self._run_under_faults(under_faults)
+        self.end_faults()
+        for broker in self._brokers.values():
+            if broker.broker.stranded:
+                broker.restart(spare_laboratory=True)  # as an operator has to: nothing else gives those messages back
+        limit = self.time() + CONVERGENCE_SECONDS
+        while True:
+            before = self._progress()
+            await asyncio.sleep(quiet)
+            held = [line for broker in self._brokers.values() for line in broker.pending()]
+            held += [f"{process.name} is still reconnecting" for process in self._reconnecting()]
+            if before == self._progress() and not held and not self._restarting():
+                break
+            if self.time() > limit:
+                why = "; ".join(held) if held else self._unrest()
+                raise restless(f"no rest {CONVERGENCE_SECONDS / 3600:g} h after the last fault: {why}")
+        self.drained_at = len(self.history.operations)
+
+    def end_faults(self) -> None:
+        """No more faults from here on; paused processes go on."""
+        self._decisions.quiet()
+        self.loop.on_step = None
+        self.loop.network.calm()
+        for broker in self._brokers.values():
+            broker.calm()
+        for process in self._processes.values():
+            process.resume()
+
+    async def _run_under_faults(self, seconds: float) -> None:
+        end = self.time() + seconds
+        pause, now = 0.05, self._progress()
+        while self.time() < end:
+            before = now
+            await asyncio.sleep(min(pause, end - self.time()))
+            now = self._progress()
+            if before != now or self._restarting() or any(b.pending() for b in self._brokers.values()):
+                pause = min(pause * 2, 30.0)
+            elif pause < SETTLED_SECONDS:
+                pause = SETTLED_SECONDS  # a service that only waits a moment is still to meet its faults
+            else:
+                return
+
+    def _reconnecting(self) -> list[Process]:
+        # Their subscriptions are not live, so what waits for them in a queue is not held: it will be.
+        return [
+            process
+            for process, life, provider in self._providers
+            if process.lives == life and process.status == "running" and provider.health().reconnect_in_progress
+        ]
+
+    def _restarting(self) -> bool:
+        return any(process.status in ("restarting", "paused") for process in self._processes.values())
+
+    def _progress(self) -> tuple[int, int]:
+        operations = self.history.operations
+        self._moves += sum(operation.kind not in LOOKS for operation in islice(operations, self._looked, None))
+        self._looked = len(operations)
+        return self._moves, len(self._events)
+
+    def _unrest(self) -> str:
+        moves = Counter(f"{op.process} {op.kind} {op.target}" for op in self.history.operations if op.kind not in LOOKS)
+        told = [f"{what} ({times} times)" for what, times in moves.most_common(3)]
+        return f"it goes on and on: {', '.join(told)}"
+
+
+def _kinds() -> tuple[str, ...]:
+    from factflow_infra_testing.search.faults import known_kinds
+
+    return tuple(known_kinds())

@@ -1,0 +1,184 @@
+"""What a run knows of itself: what the brokers did and what was recorded, as the checks and the digest ask for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from factflow_infra.errors import InfraError
+from factflow_infra.queue.destinations import parse_destination
+from factflow_infra.queue.transport import DestinationKind
+from factflow_infra_testing.broker.events import ACCEPTED, ACKED, DEAD_LETTERED, DELIVERED, DROPPED, FAULT
+from factflow_infra_testing.history.checkers import Judgement, Verdict
+from factflow_infra_testing.history.operations import History
+from factflow_infra_testing.simulation.checks import CheckFailedError
+from factflow_infra_testing.simulation.owners import current_owner
+from factflow_infra_testing.simulation.processes import Incarnation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from factflow_infra_testing.broker.events import BrokerEvent
+    from factflow_infra_testing.broker.server import SimulatedBroker
+    from factflow_infra_testing.search.decisions import Decisions
+    from factflow_infra_testing.simulation.loop import DeterministicLoop
+
+RESTLESS_EVENTS: Final = 10_000
+RESTLESS_EVENTS_A_MESSAGE: Final = 100
+"""A run with more broker events than these allow is going round in circles, whatever the clock says."""
+LABORATORY: Final = "test"
+"""The name of the test itself, in histories."""
+
+
+class Observing:
+    """The history of a run, and the events of its brokers."""
+
+    def __init__(self, *, decisions: Decisions, loop: DeterministicLoop) -> None:
+        self.loop = loop
+        self.history = History()
+        self._decisions = decisions
+        self._brokers: dict[str, SimulatedBroker] = {}
+        self._events: list[BrokerEvent] = []
+        self._keys: set[str] = set()
+        self._parted = False  # by hand: a fault that the decisions do not know of
+        loop.network.on_fault = self._network_fault
+
+    def time(self) -> float:
+        """Virtual seconds since the run began."""
+        return self.loop.clock.now
+
+    @property
+    def decisions(self) -> Decisions:
+        """Where every choice of this run comes from."""
+        return self._decisions
+
+    # -- what happens -----------------------------------------------------------------------------------------------------
+
+    def _observe(self, event: BrokerEvent) -> None:
+        if self.history.closed:
+            return
+        self._events.append(event)
+        if event.kind == FAULT:
+            self.history.note(event.time, event.client or "broker", "fault", event.queue, event.key, event.reason)
+        elif event.kind == ACCEPTED:
+            self._keys.add(event.key)
+        if len(self._events) > RESTLESS_EVENTS + RESTLESS_EVENTS_A_MESSAGE * len(self._keys):
+            (key, queue), most = Counter((e.key, e.queue) for e in self._events if e.kind == DELIVERED).most_common(1)[
+                0
+            ]
+            self.fail(restless(f"{key!r} was delivered {most} times from {queue}, and goes on"))
+
+    def _network_fault(self, client: str, kind: str, target: str) -> None:
+        if not self.history.closed:
+            self.history.note(self.time(), client, "fault", target, detail=kind)
+
+    def struck(self, target: str, fault: str) -> None:
+        """A fault of storage strikes the process whose code is running."""
+        self.history.note(self.time(), self._running(), "fault", target, detail=fault)
+
+    def log(self, level: str, text: str) -> None:
+        """A provider logged something."""
+        self.history.note(self.time(), self._running(), "log", level, detail=text)
+
+    @staticmethod
+    def _running() -> str:
+        """Whose code is running: a process, or the test itself."""
+        owner = current_owner()
+        return owner.process.name if isinstance(owner, Incarnation) else LABORATORY
+
+    def excuses(self, error: BaseException) -> bool:
+        """Whether a crash may be put down to the faults of this run."""
+        return (self._parted or bool(self._decisions.deviations)) and not isinstance(error, AssertionError)
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with ``error``."""
+        self.loop.abort(error)
+
+    # -- what the checks ask ----------------------------------------------------------------------------------------------
+
+    def canonical(self, destination: str) -> str:
+        """The one spelling of a destination in histories and plans: the bare name of a queue, ``/topic/name`` of a topic."""
+        return _spelled(destination) if type(destination) is str else str(destination)
+
+    def queue_events(self) -> list[BrokerEvent]:
+        """What the brokers did, in order."""
+        return self._events
+
+    def dead_letters(self, destination: str) -> dict[str, str]:
+        """Ids of the messages that were dead-lettered from ``destination``, with the dead-letter queue each is in.
+
+        A topic: from all of its subscriptions; ``/topic/name#subscription``: from that one.
+        """
+        source = self.canonical(destination)
+        return {
+            e.key: e.queue
+            for e in self._events
+            if e.kind == ACCEPTED and e.source and (e.source == source or e.source.startswith(f"{source}#"))
+        }
+
+    def held(self, target: str) -> set[str]:
+        """Ids of the messages that a queue holds: ready, delayed and unacked."""
+        entries: dict[int, str] = {}
+        for event in self._events:
+            if event.queue != target:
+                continue
+            if event.kind == ACCEPTED:
+                entries[event.entry] = event.key
+            elif event.kind in (ACKED, DROPPED, DEAD_LETTERED):
+                entries.pop(event.entry, None)
+        delayed = {
+            message.key
+            for queues, scheduled in ((b.broker.queues, b.broker.scheduled) for b in self._brokers.values())
+            for _, _, name, message in scheduled
+            if name in queues and queues[name].label == target
+        }
+        return set(entries.values()) | delayed
+
+    def has_consumer(self, target: str) -> bool:
+        """Whether a live subscription takes from ``target``."""
+        return any(
+            queue.consumers and queue.label == target
+            for b in self._brokers.values()
+            for queue in b.broker.queues.values()
+        )
+
+    def flags_redelivery(self, target: str) -> bool:
+        """Whether each message that comes again from ``target`` is flagged, on every broker that has a queue of that name."""
+        return all(
+            queue.type.honest
+            for b in self._brokers.values()
+            for queue in b.broker.queues.values()
+            if queue.label == target
+        )
+
+    # -- what a run leaves --------------------------------------------------------------------------------------------------------
+
+    def lines(self) -> Iterator[str]:
+        """Everything that happened, a line each: equal runs have equal lines."""
+        for op in self.history.operations:
+            yield f"{op.invoked!r} {op.completed!r} {op.process} {op.kind} {op.target} {op.key} {op.outcome} {op.detail}"
+        for e in self._events:
+            yield f"{e.time!r} {e.kind} {e.queue} {e.key} {e.entry} {e.client} {e.redelivered} {e.count} {e.source} {e.reason}"
+
+    def digest(self) -> str:
+        """32 hexadecimal digits over ``lines``."""
+        digest = blake2b(digest_size=16)
+        for line in self.lines():
+            digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
+        return digest.hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _spelled(destination: str) -> str:
+    try:
+        parsed = parse_destination(destination)
+    except InfraError:
+        return destination  # no destination: the provider says so
+    return parsed.name if parsed.kind is DestinationKind.QUEUE else f"/topic/{parsed.name}"
+
+
+def restless(explanation: str) -> CheckFailedError:
+    """The failure of a run that finds no rest."""
+    return CheckFailedError(Verdict("convergence", Judgement.FAIL, explanation))

@@ -1,0 +1,154 @@
+"""What processes and the test are given: brokers, queue and storage providers, disks, each made for its owner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from factflow_infra.errors import SettingsError
+from factflow_infra_testing.api.tier import ApiTier
+from factflow_infra_testing.history.recording import RecordedQueue
+from factflow_infra_testing.history.recording_storage import RecordedStorage
+from factflow_infra_testing.simulation.observing import LABORATORY, Observing
+from factflow_infra_testing.wire.tier import API, WIRE, WireTier, tier_of, tiers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from factflow_infra.protocols import QueueProtocol, StorageProtocol
+    from factflow_infra_testing.broker.server import SimulatedBroker
+    from factflow_infra_testing.search.decisions import Decisions
+    from factflow_infra_testing.simulation.loop import DeterministicLoop
+    from factflow_infra_testing.simulation.processes import Process
+    from factflow_infra_testing.simulation.session import SimulationSession
+    from factflow_infra_testing.storage.disk_faults import DiskFaults
+
+
+class Laboratory:
+    """The test itself, as an owner of operations: outside the faults."""
+
+    name = LABORATORY
+    host = "localhost"
+
+    def __init__(self, sim: Observing) -> None:
+        self.history = sim.history
+        self.time = sim.time
+
+    def busy(self, activity: str) -> None:
+        """The test is never aimed at."""
+
+
+class Providing(Observing):
+    """The brokers of a run, one a profile, and the providers on them and on its storage."""
+
+    def __init__(self, *, decisions: Decisions, session: SimulationSession, loop: DeterministicLoop) -> None:
+        super().__init__(decisions=decisions, loop=loop)
+        self.tier: str | None = None
+        """Of the queue providers that do not say; None is each profile's own."""
+        self.unrecorded = False
+        self.parts: dict[str, None] = {}
+        """What is exposed to faults of its own (``FaultKind.part``), in the order of its first use."""
+        self.disk_faults: DiskFaults | None = None
+        self._session = session
+        self._laboratory = Laboratory(self)
+        self._wire = WireTier(session)
+        self._api = ApiTier(session)
+        self._providers: list[tuple[Process, int, QueueProtocol]] = []
+
+    def broker(self, profile: str = "rabbitmq") -> SimulatedBroker:
+        """The simulated broker of ``profile``, for looking inside it; there is one a profile and run."""
+        from factflow_infra_testing.broker.profiles import profile_named
+
+        row = profile_named(profile)
+        broker = self._brokers.get(row.name)
+        if broker is None:
+            from factflow_infra_testing.broker.server import SimulatedBroker
+
+            broker = self._brokers[row.name] = SimulatedBroker(row, self._decisions)
+            broker.observe(self._observe)
+        return broker
+
+    def uri(self, profile: str = "rabbitmq") -> str:
+        """Where any client in the simulation reaches the broker of ``profile``, over AMQP or with Pulsar's library: processes
+        meet the faults there.
+
+        What such a client handles is not in the history: checks that need it say ``UNKNOWN`` from here on.
+        """
+        self.unrecorded = True
+        broker = self.broker(profile)
+        return self._api.uri(broker) if API in tiers_of(broker.profile) else self._wire.uri(broker)
+
+    def provide_queue(
+        self,
+        profile: str,
+        *,
+        tier: str | None,
+        process: Process | None,
+        options: Mapping[str, Any],
+        exposed: bool = True,
+    ) -> QueueProtocol:
+        """A queue provider for ``process``, or for the test itself."""
+        broker = self.broker(profile)
+        tier = tier_of(broker.profile, tier or self.tier)
+        if tier == API:
+            provider = self._api.queue(broker, exposed=process is None and exposed, options=options)
+        elif tier == WIRE:
+            host = "localhost" if process is None else process.host
+            provider = self._wire.queue(broker, host=host, exposed=process is None and exposed, options=options)
+        else:
+            from factflow_infra_testing.broker.provider import SimulatedQueueProvider
+
+            client = self._laboratory.name if process is None else process.client
+            host = "localhost" if process is None else process.host
+            provider = SimulatedQueueProvider(
+                broker, client=client, exposed=process is not None or exposed, host=host, **options
+            )
+        if process is not None:
+            self._providers.append((process, process.lives, provider))
+        return RecordedQueue(provider, process or self._laboratory, self.canonical)
+
+    def provide_storage(
+        self,
+        kind: str,
+        *,
+        process: Process | None,
+        host: str | None = None,
+        profile: str | None = None,
+        exposed: bool = True,
+    ) -> StorageProtocol:
+        """A storage provider for ``process``, or for the test itself."""
+        where = host or (process.host if process is not None else "localhost")
+        met = process is not None or exposed
+        if met:
+            self.parts[kind] = None
+        if kind == "s3":
+            provider = self._session.s3_provider(where, exposed=met, profile=profile)
+        elif kind != "filesystem":
+            raise SettingsError(f"there is no simulated storage {kind!r}; known: 'filesystem', 's3'")
+        elif profile is not None:
+            raise SettingsError(f"profile={profile!r} is a kind of S3 server; the filesystem has no profiles")
+        else:
+            provider = self._session.filesystem_provider(where)
+            if self.disk_faults is not None:
+                self.disk_faults.exposed |= process is None and exposed
+        return RecordedStorage(provider, process or self._laboratory, kind, self.store_name(kind, where, profile))
+
+    def provide_disk(self, host: str, *, process: Process | None) -> str:
+        """The folder of ``host``, for ``process`` or for the test itself."""
+        if process is not None:
+            self.parts["filesystem"] = None
+        return self._session.folder(host)
+
+    @staticmethod
+    def store_name(kind: str, host: str, profile: str | None) -> str:
+        """What tells one store from the others of a run: disks belong to hosts, and each S3 profile has a bucket."""
+        return f"s3 ({profile or 'aws'})" if kind == "s3" else f"{kind} of {host}"
+
+    def drop_client(self, client: str, *, silent: bool) -> None:
+        """A process is gone: its connections are reset, or fall silent."""
+        for broker in self._brokers.values():
+            broker.drop_client(client, silent=silent)
+
+    def stall_client(self, client: str, seconds: float) -> None:
+        """A process stands still for ``seconds``."""
+        for broker in self._brokers.values():
+            broker.stall_client(client, seconds)
