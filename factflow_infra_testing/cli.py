@@ -156,7 +156,7 @@ def verify_determinism(
         console.print("[red]These runs differed:[/red]", *result.different, sep="\n  ")
         raise typer.Exit(1)
     console.print(
-        f"{result.runs} runs, each {result.repeats} times in one process and in {result.processes} fresh processes: "
+        f"{result.scenarios} scenarios, {result.runs} runs, each {result.repeats} times in one process and in {result.processes} fresh processes: "
         "the same every time."
     )
 

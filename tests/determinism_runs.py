@@ -5,18 +5,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
 import sys
-import time
-import uuid
 from collections import Counter
-from datetime import UTC, datetime
 from itertools import count, product
 
-from factflow_infra.protocols import ErrorHandling, MessageStatus, QueueMessage
+from factflow_infra.protocols import QueueMessage
 from factflow_infra_testing.broker.faults import BROKER_FAULTS
+from factflow_infra_testing.demo.everything import everything
 from factflow_infra_testing.search.decisions import SwarmDecisions
 from factflow_infra_testing.search.faults import Faults, known_kinds
 from factflow_infra_testing.search.run import RunOptions
@@ -28,58 +24,7 @@ TIER = "model"
 """The wire tier has a test of its own beside its front ends."""
 GROUPS = 5
 PROFILES = ("rabbitmq-quorum", "rabbitmq-classic")
-HANDLING = ErrorHandling(max_retries=2, retry_delay_seconds=1.0)
 _numbers = count()
-
-
-def everything(profile):
-    """Handlers, batches and a topic, files and objects, retries and dead letters, ids, clocks and random numbers."""
-
-    async def worker(process):
-        queue, files, objects = process.queue(profile), process.storage("filesystem"), process.storage("s3")
-
-        async def handle(message):
-            await asyncio.sleep(random.random() / 10)
-            if message.message_id == "bad":
-                return MessageStatus.RETRY
-            note = {"life": process.lives, "at": datetime.now(UTC).isoformat(), "posix": time.time()}
-            await asyncio.gather(
-                files.write(f"files/{message.message_id}", message.body, note),
-                objects.write(f"objects/{message.message_id}", message.body, note),
-            )
-            await queue.publish("/topic/news", QueueMessage(message.body, headers={"id": uuid.uuid4().hex}))
-            return None
-
-        await queue.subscribe("orders", handle, concurrency=2, error_handling=HANDLING)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await queue.stop(timeout=2)
-
-    async def batcher(process):
-        queue = process.queue(profile)
-        async with await queue.subscribe_batch(
-            "/topic/news", max_messages=2, max_wait=0.5, subscription="batcher", error_handling=HANDLING
-        ) as batches:
-            async for batch in batches:
-                await asyncio.sleep(0.01)
-                await batches.ack(batch)
-
-    async def scenario(sim):
-        sim.start(batcher, name="batcher", host="other")
-        await sim.sleep(1)
-        sim.start(worker, name="worker")
-        sim.start(worker, name="twin")
-        queue = sim.queue(profile)
-        for name in ("a", "b", "bad", "c"):
-            await queue.publish("orders", QueueMessage(name.encode(), message_id=name))
-            await sim.sleep(0.2)
-        await queue.publish("orders", QueueMessage(b"late"), delay=3)
-        await sim.drain()
-        for kind in ("filesystem", "s3"):
-            assert len([key async for key in sim.storage(kind).list()]) == 4
-
-    return scenario
 
 
 def set_order(profile):

@@ -127,8 +127,10 @@ def test_verify_says_what_it_compared(run, monkeypatch):
     monkeypatch.setattr(verify.digests, "__defaults__", ((0,),))
     result = run("verify", "--repeats", "2", "--processes", "0")
     assert result.exit_code == 0, result.output
-    assert "round 2 in this process: 8 of 8 runs the same" in result.output
-    assert "8 runs, each 2 times in one process and in 0 fresh processes" in " ".join(result.output.split())
+    assert "round 2 in this process: 12 of 12 runs the same" in result.output
+    assert "12 scenarios, 12 runs, each 2 times in one process and in 0 fresh processes" in " ".join(
+        result.output.split()
+    )
 
 
 def test_verify_fails_where_runs_differ(run, monkeypatch):
