@@ -36,13 +36,14 @@ HALF_OPEN: Final = "half-open"
 FAILOVER: Final = "failover"
 BROKER_RESTART: Final = "broker-restart"
 
-DELAYS: Final = (0.0, 0.05, 1.0, 30.0)
-"""Seconds by choice of ``delivery-delayed`` and ``confirm-delayed``."""
+DELAYS: Final = (0.0, 0.05, 1.0, 45.0)
+"""Seconds by choice of ``delivery-delayed`` and ``confirm-delayed``. The longest is past the 30 s that a provider waits for an
+answer unless told otherwise (at 30 s itself it would hang on a tie of timers which comes first), and before two missed heartbeats."""
 
 FAILOVER_SECONDS: Final = 60.0
 """How long a host stays down."""
 
-_DELAY_NAMES: Final = ("50 ms", "1 s", "30 s")
+_DELAY_NAMES: Final = ("50 ms", "1 s", "45 s")
 
 BROKER_FAULTS: Final[Mapping[str, FaultKind]] = MappingProxyType(
     {

@@ -259,7 +259,7 @@ def test_confirm_delayed_leaves_the_message_there_and_the_line_open():
         assert broker.broker.depth("orders") == 2
         assert not broker.idle()
         await slow
-        assert broker.loop.time() == pytest.approx(30.0, abs=0.01)
+        assert broker.loop.time() == pytest.approx(45.0, abs=0.01)
 
     run(scenario, Fault("confirm-delayed", "orders", 1, 3))
 

@@ -247,6 +247,36 @@ class TestDelivering:
         assert await (await client.consume(address)).acked(1) == [b"2"]
         assert not taking.cancelled.done()
 
+    async def test_what_a_cancelled_consumer_gives_back_goes_to_the_head_in_its_order(self, client: Client) -> None:
+        # RMQ-41: rejected one by one it would stand behind 4 and 5 in a quorum queue.
+        address = queue()
+        await client.publish(address, b"1", b"2", b"3", b"4", b"5")
+        taking = await client.consume(address, prefetch=3)
+        held = [await taking.next() for _ in range(3)]
+        cancelling = asyncio.ensure_future(taking.consumer.cancel())
+        await asyncio.sleep(0)
+        await held[2].release()  # as one that arrives while the cancel is under way
+        await cancelling
+        await held[0].release()
+        await held[1].release()
+        await taking.consumer.close()
+        assert await (await client.consume(address)).acked(5) == [b"1", b"2", b"3", b"4", b"5"]
+
+    async def test_beside_one_that_is_handled_what_is_given_back_is_free_at_once(
+        self, client: Client, queue_type: str
+    ) -> None:
+        address = queue()
+        await client.publish(address, b"1", b"2", b"3", b"4", b"5")
+        taking = await client.consume(address, prefetch=3)
+        held = [await taking.next() for _ in range(3)]
+        await taking.consumer.cancel()
+        await held[2].release()
+        await held[1].release()
+        left = [b"2", b"3", b"4", b"5"] if queue_type == "classic" else [b"4", b"5", b"2", b"3"]  # RMQ-4
+        assert await (await client.consume(address)).acked(4) == left
+        await held[0].ack()
+        await taking.consumer.close()
+
     async def test_closed_consumer_gives_back(self, client: Client) -> None:
         address = queue()
         await client.publish(address, b"1", b"2", b"3")

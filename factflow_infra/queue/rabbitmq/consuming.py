@@ -1,4 +1,9 @@
-"""Consumers and their deliveries. Each consumer has a channel of its own: closing it gives back all that it held."""
+"""Consumers and their deliveries. Each consumer has a channel of its own: closing it gives back all that it held.
+
+A reject puts a message behind the others of a quorum queue, and whatever the broker still has on its way is then in front of
+it; a channel that closes returns all that it held in order, to the head (RMQ-4, RMQ-6, RMQ-41). So what a cancelled consumer gives
+back is gathered: where nothing else of its channel is unsettled, closing that is how it goes back.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +31,21 @@ MAX_PREFETCH: Final = 65_535
 class RabbitMqDelivery:
     """One delivery, on the channel of its consumer."""
 
-    __slots__ = ("_channel", "_settled", "_tag", "delivery_count", "envelope", "redelivered", "undecodable")
+    __slots__ = (
+        "_channel",
+        "_consumer",
+        "_settled",
+        "_tag",
+        "delivery_count",
+        "envelope",
+        "redelivered",
+        "undecodable",
+    )
 
-    def __init__(self, message: DeliveredMessage, channel: Channel, *, counted: bool) -> None:
+    def __init__(self, message: DeliveredMessage, consumer: RabbitMqConsumer, *, counted: bool) -> None:
         properties = message.header.properties
-        self._channel = channel
+        self._consumer = consumer
+        self._channel = consumer.channel
         delivery = cast("Basic.Deliver", message.delivery)
         self._tag = cast("int", delivery.delivery_tag)
         self._settled = False
@@ -49,16 +64,32 @@ class RabbitMqDelivery:
         except (Exception, asyncio.CancelledError) as error:
             self._failed(error, before)
             raise
+        self._consumer.unsettled -= 1
 
     async def release(self) -> None:
-        """Give back: at its old place in a classic queue, behind the others in a quorum queue."""
+        """Give back: at its old place in a classic queue; in a quorum queue behind the others, or with all that a consumer
+        held when it was cancelled and that nobody handles, at the head.
+        """
         channel = self._settle()
+        if self._consumer.cancelling:
+            self._consumer.gather(self)
+        else:
+            await self.reject(channel)
+
+    async def reject(self, channel: Channel) -> None:
+        """Give back this one alone."""
         before = cancellations()
         try:
             await channel.basic_reject(self._tag, requeue=True, wait=False)
         except (Exception, asyncio.CancelledError) as error:
             self._failed(error, before)
             raise
+        self._consumer.unsettled -= 1
+
+    @property
+    def tag(self) -> int:
+        """Its number on the channel."""
+        return self._tag
 
     def _settle(self) -> Channel:
         # A second ack of one tag would make the broker close the channel, and give back all that it holds.
@@ -79,7 +110,9 @@ class RabbitMqDelivery:
 
 
 class RabbitMqConsumer:
-    """A consumer on a channel of its own. Made by ``start_consumer``."""
+    """A consumer on a channel of its own. Made by ``start_consumer``. ``unsettled``: how many deliveries were not acked or
+    rejected yet; ``cancelling``: whether it is to take no more.
+    """
 
     def __init__(
         self,
@@ -90,20 +123,25 @@ class RabbitMqConsumer:
         on_closed: Callable[[RabbitMqConsumer], None],
     ) -> None:
         self._session = session
-        self._channel = channel
+        self.channel = channel
+        self.unsettled = 0
+        self.cancelling = False
         self._queue = queue
         self._on_cancelled = on_cancelled
         self._on_closed = on_closed
         self._tag: str | None = None
         self._ended = False
+        self._gathered: list[RabbitMqDelivery] = []
+        self._silent = asyncio.Event()
 
     async def start(self, prefetch: int, on_delivery: Callable[[Delivery], None], *, counted: bool) -> None:
-        channel = self._channel
+        channel = self.channel
         cast("Any", channel).closing.add_done_callback(self._channel_closed)
         channel.on_consumer_cancel_callbacks.add(self._cancelled_by_broker)
 
         async def receive(message: DeliveredMessage) -> None:
-            on_delivery(RabbitMqDelivery(message, channel, counted=counted))
+            self.unsettled += 1
+            on_delivery(RabbitMqDelivery(message, self, counted=counted))
 
         await self._request(lambda: channel.basic_qos(prefetch_count=min(prefetch, MAX_PREFETCH)))
         started = await self._request(lambda: channel.basic_consume(self._queue, receive))
@@ -111,28 +149,50 @@ class RabbitMqConsumer:
 
     async def cancel(self) -> None:
         """Take no more deliveries; those held stay ackable."""
-        tag, self._tag = self._tag, None
-        if tag is None or self._channel.is_closed or self._session.lost:
+        if self.cancelling:
             return
+        self.cancelling = True
+        tag, self._tag = self._tag, None
         try:
-            await self._request(lambda: self._channel.basic_cancel(tag))
+            if tag is not None and not (self.channel.is_closed or self._session.lost):
+                await self._request(lambda: self.channel.basic_cancel(tag))
         except QueueError:
             await self.close()
+        finally:
+            self._silent.set()
+
+    def gather(self, delivery: RabbitMqDelivery) -> None:
+        """Give back a delivery once no more can come."""
+        self._gathered.append(delivery)
+        if len(self._gathered) == 1:
+            self._session.spawn(self._return_gathered())
+
+    async def _return_gathered(self) -> None:
+        await self._silent.wait()
+        await asyncio.sleep(0)  # for those who go on now, and give back what they held longest
+        gathered, self._gathered = self._gathered, []
+        if len(gathered) == self.unsettled:
+            await self.close()
+            return
+        with contextlib.suppress(QueueError):  # the channel is gone then, and what it held has gone back
+            for delivery in sorted(gathered, key=lambda one: one.tag):
+                await delivery.reject(self.channel)
 
     async def close(self) -> None:
         """Close the channel: what is unsettled goes back, and acks written before arrive before."""
-        self._ended = True
+        self._ended = self.cancelling = True
         tag, self._tag = self._tag, None
-        channel = self._channel
-        if channel.is_closed or self._session.lost:
-            return
-        with contextlib.suppress(QueueError):  # the channel is gone then, and what it held has gone back
-            # A quorum queue loses acks that it is still working off when their channel closes: messages that were acked
-            # come again. Whatever it answers, it answers after them.
-            if tag is not None:
-                await self._request(lambda: channel.basic_cancel(tag))
-            await self._request(lambda: channel.basic_qos(prefetch_count=1))
-            await self._request(channel.close)
+        channel = self.channel
+        # A quorum queue loses acks that it is still working off when their channel closes: messages that were acked
+        # come again. Whatever it answers, it answers after them. What it does not answer is no reason to stay open.
+        requests: list[Callable[[], Awaitable[Any]]] = [lambda: channel.basic_qos(prefetch_count=1), channel.close]
+        if tag is not None:
+            requests.insert(0, lambda: channel.basic_cancel(tag))
+        for request in requests:
+            if not (channel.is_closed or self._session.lost):
+                with contextlib.suppress(QueueError):
+                    await self._request(request)
+        self._silent.set()
 
     async def _request(self, call: Callable[[], Awaitable[Any]]) -> Any:
         return await self._session.request(call, f"consumer of queue {self._queue!r}")

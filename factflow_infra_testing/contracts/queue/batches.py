@@ -49,9 +49,7 @@ async def full_batch_comes_at_once(env: QueueEnvironment) -> None:
     assert handle.status is SubscriptionStatus.CLOSED
     back = ids(await env.left_in(queue))
     assert sorted(back) == sorted(ids(sent[8:]))
-    if env.has(
-        Can.VIRTUAL_TIME
-    ):  # on a real broker their order is its own affair: quorum queues swapped these two once
+    if env.has(Can.VIRTUAL_TIME):  # on a real broker their order is its own affair
         assert back == ids(sent[8:])
 
 

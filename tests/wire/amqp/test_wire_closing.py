@@ -52,3 +52,20 @@ def test_what_is_held_goes_back_though_a_request_before_the_last_is_not_answered
         await other.stop()
 
     run(main).result()
+
+
+@pytest.mark.parametrize("profile", ["rabbitmq-quorum", "rabbitmq-classic"])
+def test_what_a_closed_subscription_held_is_the_next_again_in_its_order(profile):
+    async def main():
+        listening(broker := SimulatedBroker(profile))
+        queue = create_queue_provider(
+            broker_uris(broker)[0], queue_type=profile.removeprefix("rabbitmq-"), connect_timeout=5
+        )
+        await queue.publish_batch("jobs", [QueueMessage(b"%d" % n) for n in range(20)])
+        handle = await queue.subscribe_batch("jobs", max_messages=4, max_wait=60)
+        await handle.ack(await anext(aiter(handle)))
+        await handle.close()
+        assert [message.payload.body for message in broker.broker.ready("jobs")] == [b"%d" % n for n in range(4, 20)]
+        await queue.stop()
+
+    run(main).result()
