@@ -148,7 +148,7 @@ class SimulatedS3:
 
     def reset(self) -> None:
         """As new: no objects, no uploads, no other buckets, no interceptors, no memory of failures, the same ids again."""
-        from factflow_infra.storage.minio.skew import skew_of
+        from factflow_infra.storage.minio.signing import skew_of
 
         self._interceptors.clear()
         self._faults = None
@@ -321,10 +321,13 @@ class _Moto:
 
     def reset(self, seed: int) -> None:
         from moto.moto_api._internal import mock_random
-        from moto.s3.models import s3_backends
+        from moto.s3.models import FakeKey, FakeMultipart, s3_backends
 
         for accounts in list(cast("Any", s3_backends).values()):
             accounts.reset()
+        # It keeps all that ever was, and goes through it at each reset: a search would slow down, and grow, run by run.
+        for model in cast("tuple[Any, ...]", (FakeKey, FakeMultipart)):
+            model.instances_tracked.clear()
         cast("Any", mock_random).seed(seed)
 
 

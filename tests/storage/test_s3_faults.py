@@ -187,7 +187,7 @@ async def test_a_machine_whose_clock_jumped_signs_with_the_servers_time(sim: Sim
 
 
 def test_ablation_without_that_a_wrong_clock_is_refused(monkeypatch):
-    monkeypatch.setattr("factflow_infra.storage.minio.skew.Skew.learn", lambda *_, **__: None)
+    monkeypatch.setattr("factflow_infra.storage.minio.signing.Skew.learn", lambda *_, **__: None)
 
     @simulate(plan=[])
     async def run(sim: Simulation) -> None:

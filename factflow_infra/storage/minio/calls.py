@@ -28,6 +28,7 @@ from factflow_infra.storage.minio.failures import (
     status_of,
     translate,
 )
+from factflow_infra.storage.minio.signing import Content
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,7 +118,7 @@ class Calls:
                 self.client.put_object(
                     Bucket=self.bucket,
                     Key=self.layout.sidecar(write_id),
-                    Body=body,
+                    Body=Content(body),
                     ContentType="application/json",
                     Metadata=sidecar_metadata(body, self.layout.object(key)),
                 )

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from factflow_infra.errors import SettingsError
 from factflow_infra.storage.minio.failures import veto_blind_retry
-from factflow_infra.storage.minio.skew import correct_skew
+from factflow_infra.storage.minio.signing import Content, sign_our_way
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mypy_boto3_s3 import S3Client
 
     from factflow_infra.storage.minio.options import S3Options
 
 LANDING_OPERATIONS = ("PutObject", "CompleteMultipartUpload", "CopyObject", "DeleteObject")
 """The requests that make an object another one."""
+EXPECT_FROM = 1024 * 1024
+"""Longer bodies wait for the server's "100 Continue", so that a refusal comes before they are sent. It costs a round trip, and AWS'
+other SDKs draw the line here too; botocore has it for every body."""
 
 
 def make_client(options: S3Options) -> S3Client:
     """A client with these options. It reads files and may take 0.2 s: not on the event loop."""
     import boto3
+    import botocore.session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
@@ -36,13 +43,18 @@ def make_client(options: S3Options) -> S3Client:
         # request's own checksum is signed with it.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        # botocore puts a longer one together anew for each request, twice: 7 % of the time that it takes.
+        user_agent="factflow-infra",
     )
     region = options.region
     if region is None and options.endpoint_url is not None:
         region = "us-east-1"  # what every S3 server but AWS takes for the signature
     try:
         # Untyped: without the stubs of every service, the overloads of ``client`` are of unknown types.
+        core: Any = botocore.session.get_session()
+        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
         session: Any = boto3.session.Session(
+            botocore_session=core,
             aws_access_key_id=options.access_key,
             aws_secret_access_key=options.secret_key,
             aws_session_token=options.session_token,
@@ -58,7 +70,30 @@ def make_client(options: S3Options) -> S3Client:
 def prepare(client: S3Client) -> None:
     """What any client needs that a provider uses; a second call changes nothing."""
     guard_retries(client)
-    correct_skew(client)
+    sign_our_way(client)
+    spare_round_trips(client)
+
+
+def parse_time(value: Any) -> datetime:
+    """As botocore's, which tries every way of writing a date: the one of HTTP's headers first."""
+    from botocore.parsers import DEFAULT_TIMESTAMP_PARSER
+
+    try:
+        found = parsedate_to_datetime(value)
+    except (TypeError, ValueError, AttributeError):
+        return DEFAULT_TIMESTAMP_PARSER(value)
+    return found if found.tzinfo is not None else DEFAULT_TIMESTAMP_PARSER(value)
+
+
+def spare_round_trips(client: S3Client) -> None:
+    """Have only long bodies wait for the server's consent; a second call changes nothing."""
+    client.meta.events.register_last("before-call.s3", _send_at_once, unique_id="factflow-send-at-once")
+
+
+def _send_at_once(params: dict[str, Any], **_: object) -> None:
+    body = params.get("body")
+    if isinstance(body, Content) and len(body.content) <= EXPECT_FROM:
+        params["headers"].pop("Expect", None)
 
 
 def guard_retries(client: S3Client) -> None:

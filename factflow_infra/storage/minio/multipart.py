@@ -20,6 +20,7 @@ from factflow_infra.storage.minio.envelope import referring_metadata
 from factflow_infra.storage.minio.failures import RequestError, is_garbled
 from factflow_infra.storage.minio.options import MAX_PARTS
 from factflow_infra.storage.minio.pool import Token
+from factflow_infra.storage.minio.signing import Content
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
@@ -161,7 +162,7 @@ class MultipartUpload:
                     Key=self._calls.layout.object(self._key),
                     UploadId=self._upload_id,
                     PartNumber=number,
-                    Body=bytes(part),
+                    Body=Content(bytes(part)),
                 )
             except RequestError as error:
                 if not is_garbled(error) or attempt >= self._calls.max_attempts:

@@ -31,6 +31,7 @@ from factflow_infra.storage.minio.failures import (
     is_precondition,
     may_have_landed,
 )
+from factflow_infra.storage.minio.signing import Content
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,7 @@ def put(
         answer = calls.client.put_object(
             Bucket=calls.bucket,
             Key=calls.layout.object(key),
-            Body=data,
+            Body=Content(data, checksum),
             ContentType=content_type,
             Metadata=_travelling(calls, key, write_id, text),
             **terms.arguments,  # pyright: ignore[reportArgumentType] - header names as keys; the values are str

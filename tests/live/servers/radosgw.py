@@ -67,7 +67,8 @@ osd crush update on start = false
 osd class load list = *
 osd class default list = *
 [client.rgw]
-rgw frontends = beast endpoint=127.0.0.1:{port}
+# Without it, an answer's body waits 40 ms for the client's delayed acknowledgement of its head.
+rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw enable apis = s3
 rgw gc obj min wait = 1
 rgw gc processor period = 2
