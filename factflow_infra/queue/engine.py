@@ -7,7 +7,6 @@ The parts: ``connection`` keeps the connection, ``publishing`` sends, ``intake``
 from __future__ import annotations
 
 import asyncio
-import os
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -17,6 +16,7 @@ from factflow_infra.queue import checks
 from factflow_infra.queue.batch import BatchSubscription
 from factflow_infra.queue.closing import Deadline
 from factflow_infra.queue.connection import ConnectionKeeper
+from factflow_infra.queue.forks import process
 from factflow_infra.queue.health import SubscriptionFacts, health_of
 from factflow_infra.queue.intake import Intake
 from factflow_infra.queue.messages import (
@@ -60,7 +60,7 @@ class QueueProvider:
         self._options = options
         self._addresses: dict[str, Address] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid: int
+        self._forks = 0
         self._tasks: Tasks
         self._connection: ConnectionKeeper
         self._publisher: Publisher
@@ -257,20 +257,20 @@ class QueueProvider:
         ``anew``.
         """
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:
+        if loop is not self._loop or self._forks != process.forks:
             self._bind(loop)
         if self._refusing and (anew or self._stopped or HANDLING.get() is not self):
             raise QueueStoppedError("the provider was stopped; make a new one")
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not None and os.getpid() != self._pid:
+        if self._loop is not None and self._forks != process.forks:
             raise QueueError("this provider was made before a fork; make a new one in the child process")
         if self._loop is not None:
             raise QueueError(
                 "this provider belongs to another event loop, the one that it was first used in; make one for each loop"
             )
         self._loop = loop
-        self._pid = os.getpid()
+        self._forks = process.forks
         self._tasks = Tasks(loop)
         self._publisher = Publisher(self._transport, self._options, loop)
         self._connection = ConnectionKeeper(
@@ -300,7 +300,7 @@ class QueueProvider:
         if self._loop is None:
             self._refusing = self._stopped = True
             return
-        if asyncio.get_running_loop() is not self._loop:
+        if asyncio.get_running_loop() is not self._loop or self._forks != process.forks:
             self._bind(asyncio.get_running_loop())
         if self._stopping is None or self._deadline is None or self._quiet is None:
             self._refusing = True

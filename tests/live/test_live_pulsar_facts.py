@@ -123,7 +123,7 @@ class TestDelays:
         assert first.data() == b"0.8"
         assert await bare.take(consumer, 1.0) is None
         (receiving,) = [task for task in bare.receiving if not task.done()]
-        assert (await receiving).data() == b"3.2"
+        assert (await asyncio.wait_for(receiving, PATIENCE)).data() == b"3.2"
         assert 2.1 <= time.monotonic() - start <= 4.4
 
     @pytest.mark.parametrize("kind", [ConsumerType.Exclusive, ConsumerType.Failover])

@@ -20,6 +20,7 @@ from factflow_infra.errors import (
     QueueStoppedError,
 )
 from factflow_infra.queue.engine import QueueProvider
+from factflow_infra.queue.forks import process
 from factflow_infra.queue.messages import BatchStatus, ErrorHandling, MessageStatus, QueueMessage
 from factflow_infra.queue.naming import AmqpNamingStrategy
 from factflow_infra.queue.options import EngineOptions
@@ -379,4 +380,15 @@ async def test_the_timer_of_publishes_does_not_live_on():
     provider = provider_on(transport, EngineOptions(publish_timeout=0.01))
     await provider.publish("q", message())
     await until(lambda: provider._publisher._timer is None)
+    await provider.stop()
+
+
+async def test_a_provider_does_not_live_on_in_a_fork(monkeypatch):
+    provider = provider_on(FakeTransport(), QUICK)
+    await provider.publish("q", message())
+    with monkeypatch.context() as child:
+        child.setattr(process, "forks", process.forks + 1)  # the same event loop, as a child that was forked may use
+        for call in (lambda: provider.publish("q", message()), provider.stop, provider.__aenter__):
+            with pytest.raises(QueueError, match="before a fork"):
+                await call()
     await provider.stop()

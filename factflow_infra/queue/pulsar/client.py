@@ -8,12 +8,16 @@ nothing of it and of what it makes but what the protocols below list. Enumeratio
 What the client is asked for, and never anything else:
 
 - a client: ``create_producer``, ``subscribe``, ``create_reader``, ``get_topic_partitions`` (as a ping), ``close``, ``shutdown``;
-- a producer: ``send``, ``is_connected``, ``close``. Always without batches (``batching_enabled=False``);
-- a consumer: ``receive``, ``acknowledge``, ``negative_acknowledge``, ``close``, and ``is_connected``, which 3.13 has only on the
-  object beneath it (``_consumer``). Always ``Shared`` or ``KeyShared``, always durable;
+- a producer: ``is_connected``, ``close``; of the object beneath it (``_producer``) ``send_async``, with a message from
+  ``_pulsar.MessageBuilder``. Always without batches (``batching_enabled=False``);
+- a consumer: ``negative_acknowledge``, ``close``; of the object beneath it (``_consumer``) ``receive_async``,
+  ``acknowledge_async`` and ``is_connected``. Always ``Shared`` or ``KeyShared``, always durable;
 - a reader: ``read_next``, ``is_connected``, ``close``;
 - a message: ``data``, ``properties``, ``message_id``, ``redelivery_count``, ``publish_timestamp``, ``event_timestamp``,
   ``partition_key``, ``ordering_key``; of its id ``ledger_id``, ``entry_id``, ``partition``, ``batch_index``.
+
+What happens for each message goes past the library's own coroutines, to what those call: they wake the event loop once for each
+answer, build a message id that nobody asked for, and take a turn of the loop for what the client has at hand.
 
 ``shutdown`` ends the client's threads. After it nothing calls back, and what was not answered never is; before it, a callback
 that meets a closed event loop ends the process (PUL-14).
@@ -23,19 +27,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from dataclasses import dataclass, field
-from functools import wraps
+from datetime import timedelta
+from functools import cache, wraps
 from importlib import import_module
 from threading import get_ident
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Mapping
-    from datetime import timedelta
-    from typing import TypeVar
-
-    T = TypeVar("T")
+    from collections.abc import Coroutine, Generator, Mapping
 
 
 class MessageId(Protocol):
@@ -57,22 +59,11 @@ class Message(Protocol):
 
 
 class Producer(Protocol):
-    async def send(
-        self,
-        content: bytes,
-        properties: dict[str, str] | None = None,
-        partition_key: str | None = None,
-        *,
-        event_timestamp: int | None = None,
-        deliver_after: timedelta | None = None,
-    ) -> object: ...
     def is_connected(self) -> bool: ...
     async def close(self) -> None: ...
 
 
 class Consumer(Protocol):
-    async def receive(self) -> Message: ...
-    async def acknowledge(self, message: Message) -> None: ...
     async def negative_acknowledge(self, message: Message) -> None: ...
     async def close(self) -> None: ...
 
@@ -138,6 +129,12 @@ def library() -> Any:
     return import_module("pulsar")
 
 
+@cache
+def _extension() -> Any:
+    """The compiled half of the library. What is in it is looked up at each use."""
+    return import_module("_pulsar")
+
+
 def open_client(options: PulsarOptions) -> Client:
     """A client for ``options``; connects to nothing yet. Raises ``pulsar``'s own errors and ``ValueError`` for bad options."""
     pulsar, asyncio_api = library(), cast("Any", import_module("pulsar.asyncio"))
@@ -163,24 +160,51 @@ def open_client(options: PulsarOptions) -> Client:
     return cast("Client", client)
 
 
-@coroutine
-def at_once(call: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Await ``call``, a coroutine of the client. Where the client answers while it is being asked, as it does an ``acknowledge``
-    and a ``receive`` with messages in its queue, this takes no turn of the event loop.
+def send(
+    producer: Any,
+    answer: Answer,
+    body: bytes,
+    properties: Mapping[str, str],
+    key: str | None,
+    event_time: int | None,
+    delay: float,
+) -> None:
+    """Have a message sent. The answer comes once the broker has confirmed it, or has come already with a refusal."""
+    builder = _extension().MessageBuilder()
+    builder.content(body)
+    for name, value in properties.items():
+        builder.property(name, value)
+    if key is not None:
+        builder.partition_key(key)
+    if event_time is not None:
+        builder.event_timestamp(event_time)
+    if delay:
+        builder.deliver_after(timedelta(seconds=delay))
+    producer._producer.send_async(builder.build(), answer)  # noqa: SLF001 - see the module
+
+
+async def receive(consumer: Any) -> Message:
+    """The next message: without a turn of the event loop where the client has one. Raises ``PulsarException``.
+
+    Who is cancelled meanwhile has lost it (PUL-8).
     """
-    _asking.thread = get_ident()
-    try:
-        waiting = call.send(None)
-    except StopIteration as done:
-        return cast("T", done.value)
-    finally:
-        _asking.thread = 0
-    try:
-        yield waiting
-    except BaseException as error:
-        call.throw(error)
-        raise
-    return cast("T", (yield from cast("Any", call)))
+    answer = Answer(asyncio.get_running_loop())
+    consumer._consumer.receive_async(answer)  # noqa: SLF001 - see the module
+    if not answer.has_come:
+        await answer.wait()
+    if not answer.is_good:
+        raise answer.error()
+    return cast("Message", answer.value)
+
+
+async def acknowledge(consumer: Any, message: Message) -> None:
+    """Ack: the client answers at once, and writes it later (PUL-9). Raises ``PulsarException``."""
+    answer = Answer(asyncio.get_running_loop())
+    consumer._consumer.acknowledge_async(message, answer)  # noqa: SLF001 - see the module
+    if not answer.has_come:
+        await answer.wait()
+    if not answer.is_good:
+        raise answer.error()
 
 
 @coroutine
@@ -208,34 +232,97 @@ def made_reader(call: Coroutine[Any, Any, Reader]) -> Generator[Any, Any, Reader
     return reader
 
 
-class _Asking:
-    """The thread that is asking the client for something at the moment, or 0."""
+class Answer:
+    """What the client calls with its answer: a result, and a value with some. For one who waits in ``loop``, at most."""
 
-    thread = 0
+    __slots__ = ("_future", "_loop", "_result", "_thread", "has_come", "value")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread = get_ident()
+        self._future: asyncio.Future[None] | None = None
+        self._result: Any = None
+        self.has_come = False
+        self.value: Any = None
+
+    def __call__(self, result: Any, value: Any = None) -> None:
+        """In the thread that asks, while it asks; else in one of the client's, where an error would end the process."""
+        self._result, self.value = result, value
+        if get_ident() == self._thread:
+            self.take()
+        else:
+            _arrivals_at(self._loop).add(self)
+
+    def take(self) -> None:
+        self.has_come = True
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Let who waits go on, though it may not have come."""
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    def wait(self) -> asyncio.Future[None]:
+        """Until it ``has_come``, or is given up."""
+        self._future = self._loop.create_future()
+        return self._future
+
+    @property
+    def is_good(self) -> bool:
+        return self.has_come and int(self._result) == 0  # ``Result.Ok``; to compare with that takes longer
+
+    def error(self) -> Exception:
+        """The ``PulsarException`` for an answer that is not good."""
+        return cast("Any", import_module("pulsar.asyncio")).PulsarException(self._result)
 
 
-_asking: Final = _Asking()
+class _Arrivals:
+    """Answers that the client's threads have brought for one event loop, until the loop takes them.
+
+    All that have come are taken at once: waking the loop for each would cost a write to its own socket, a read, and a turn.
+    """
+
+    __slots__ = ("_answers", "_called", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._answers: deque[Answer] = deque()
+        self._called = False
+
+    def add(self, answer: Answer) -> None:
+        """In a thread of the client. For a loop that is closed nobody waits any more (PUL-14)."""
+        self._answers.append(answer)
+        if self._called:
+            return
+        self._called = True
+        try:
+            self._loop.call_soon_threadsafe(self._take)
+        except RuntimeError:
+            self._answers.clear()
+            if not self._loop.is_closed():
+                raise
+
+    def _take(self) -> None:
+        self._called = False  # first: what is added from here on is taken below, or calls again
+        answers = self._answers
+        while answers:
+            answers.popleft().take()
 
 
-class _AtOnce:
-    """Stands in for a future that is to be completed in the thread of its event loop, by whoever runs there."""
+_arrivals: Final[dict[asyncio.AbstractEventLoop, _Arrivals]] = {}
 
-    __slots__ = ("done", "set_exception", "set_result")
 
-    def __init__(self, future: Any) -> None:
-        self.done = future.done
-        self.set_result = future.set_result
-        self.set_exception = future.set_exception
-
-    def get_loop(self) -> _AtOnce:
-        return self
-
-    def call_soon_threadsafe(self, callback: Callable[..., object], *arguments: object) -> None:
-        callback(*arguments)
+def _arrivals_at(loop: asyncio.AbstractEventLoop) -> _Arrivals:
+    arrivals = _arrivals.get(loop)
+    if arrivals is None:
+        for ended in [other for other in [*_arrivals] if other.is_closed()]:
+            _arrivals.pop(ended, None)
+        arrivals = _arrivals.setdefault(loop, _Arrivals(loop))
+    return arrivals
 
 
 def _contain(asyncio_api: Any) -> None:
-    """Let a callback that finds its event loop closed end there.
+    """Let a callback of the library that finds its event loop closed end there.
 
     It runs in a thread of the client, where an error ends the process (PUL-14); and nobody waits for it any more.
     """
@@ -246,9 +333,6 @@ def _contain(asyncio_api: Any) -> None:
 
         @wraps(original)
         def contained(future: Any, *values: Any, _original: Any = original, **named: Any) -> None:
-            if _asking.thread == get_ident():
-                _original(_AtOnce(future), *values, **named)
-                return
             try:
                 _original(future, *values, **named)
             except RuntimeError:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import QueueConnectionError, SubscriptionClosedError
 from factflow_infra.queue.pulsar import wire
-from factflow_infra.queue.pulsar.client import at_once, library
+from factflow_infra.queue.pulsar.client import acknowledge, library, receive
 from factflow_infra.queue.pulsar.failures import request_error, result_of
 from factflow_infra.queue.pulsar.session import ANSWER_SECONDS, CLOSE_TIMEOUT_SECONDS, quietly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from factflow_infra.queue.pulsar import client
     from factflow_infra.queue.pulsar.session import Session
@@ -92,12 +92,12 @@ class PulsarDelivery:
     async def ack(self) -> None:
         """Settle for good. The client writes it within 100 ms, or when the consumer closes, and does not tell (PUL-9)."""
         self._settle()
-        await self._consumer.settle(self.place, self._consumer.handle.acknowledge, self._message)
+        await self._consumer.settle(self.place, acknowledge(self._consumer.handle, self._message))
 
     async def release(self) -> None:
         """Give back: it comes again after ``NACK_DELAY_MS``."""
         self._settle()
-        await self._consumer.settle(self.place, self._consumer.handle.negative_acknowledge, self._message)
+        await self._consumer.settle(self.place, self._consumer.handle.negative_acknowledge(self._message))
 
     def _settle(self) -> None:
         if self._settled:
@@ -129,7 +129,7 @@ class _Receiver:
                     await room.claim()
                     if not owner.taking:
                         return
-                message = await at_once(handle.receive())
+                message = await receive(handle)
                 if beside:
                     await room.claim()
                 if not self._take(message):
@@ -164,11 +164,9 @@ class _Receiver:
         if self._owner.ended or self._owner.session.lost:
             raise QueueConnectionError("the consumer of this message is gone; the broker delivers it again")
 
-    async def settle(
-        self, place: Place, call: Callable[[client.Message], Coroutine[Any, Any, None]], message: client.Message
-    ) -> None:
+    async def settle(self, place: Place, call: Awaitable[None]) -> None:
         try:
-            await at_once(call(message))
+            await call
         except Exception as error:
             if result_of(error) is None:
                 raise

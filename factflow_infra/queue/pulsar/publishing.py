@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from factflow_infra.errors import PublishUnconfirmedError, QueueConnectionError
 from factflow_infra.queue.pulsar import wire
+from factflow_infra.queue.pulsar.client import Answer, send
 from factflow_infra.queue.pulsar.failures import publish_error, result_of
 from factflow_infra.queue.pulsar.session import quietly
 from factflow_infra.queue.shared import Shared
 
 if TYPE_CHECKING:
+    from factflow_infra.errors import QueueError
     from factflow_infra.queue.pulsar.client import Producer
     from factflow_infra.queue.pulsar.session import Session
     from factflow_infra.queue.transport import Address, Envelope
@@ -71,7 +72,7 @@ class Publisher:
         self._session = session
         self._lines: dict[str, Line] = {}
         self._opening: Shared[str, Line] = Shared()
-        self._sending: dict[asyncio.Task[Any], bool] = {}
+        self._unconfirmed: dict[Answer, None] = {}
 
     async def line(self, topic: str) -> Line:
         """The line to ``topic``, of which there is one. Raises ``QueueConnectionError`` and the like."""
@@ -85,10 +86,8 @@ class Publisher:
         line.used = True
         message = envelope.message
         properties = wire.properties_of(envelope)
-        deliver_after = None
         if delay:
             properties[wire.DUE] = str(round((time.time() + delay) * 1000))
-            deliver_after = timedelta(seconds=delay)
         if line.room and not line.waiting:
             line.room -= 1
         else:
@@ -98,37 +97,32 @@ class Publisher:
             raise QueueConnectionError(
                 f"{_what(address, envelope)}: not connected to Pulsar at {self._session.endpoint}"
             )
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
-        before = task.cancelling()
-        self._sending[task] = False
+        answer = Answer(asyncio.get_running_loop())
+        self._unconfirmed[answer] = None
         try:
-            await line.producer.send(
-                message.body,
-                properties,
-                message.ordering_key,
-                event_timestamp=wire.event_time(message),
-                deliver_after=deliver_after,
-            )
-        except asyncio.CancelledError as error:
-            if not self._sending[task] or task.uncancel() > before:
-                raise
-            raise PublishUnconfirmedError(
-                f"{_what(address, envelope)}: lost the connection to Pulsar at {self._session.endpoint} before it was"
-                " confirmed"
-            ) from error
-        except Exception as error:
-            if (result := result_of(error)) is None:
-                raise
-            if result == "AlreadyClosed":
-                # By the broker, for good: the next message gets another producer.
-                line.closed = True
-                self._lines.pop(line.topic, None)
-            raise publish_error(error, _what(address, envelope)) from error
+            event_time = wire.event_time(message)
+            send(line.producer, answer, message.body, properties, message.ordering_key, event_time, delay)
+            if not answer.has_come:
+                await answer.wait()
         finally:
+            del self._unconfirmed[answer]
             line.leave()
-            # It may have ended in another way before the abort reached it.
-            if self._sending.pop(task) and task.cancelling() > before:
-                task.uncancel()
+        if not answer.is_good:
+            raise self._failure(answer, line, _what(address, envelope))
+
+    def _failure(self, answer: Answer, line: Line, what: str) -> QueueError:
+        if not answer.has_come:
+            return PublishUnconfirmedError(
+                f"{what}: lost the connection to Pulsar at {self._session.endpoint} before it was confirmed"
+            )
+        error = answer.error()
+        if result_of(error) == "AlreadyClosed":
+            # By the broker, for good: the next message gets another producer.
+            line.closed = True
+            self._lines.pop(line.topic, None)
+        failure = publish_error(error, what)
+        failure.__cause__ = error
+        return failure
 
     async def _open(self, topic: str) -> Line:
         session = self._session
@@ -166,10 +160,8 @@ class Publisher:
         reason = f"lost the connection to Pulsar at {self._session.endpoint}"
         for line in self._lines.values():
             line.refuse(reason)
-        for task, aborted in self._sending.items():
-            if not aborted:
-                self._sending[task] = True
-                task.cancel()
+        for answer in self._unconfirmed:
+            answer.give_up()
 
     @property
     def lines(self) -> int:
