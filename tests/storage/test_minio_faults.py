@@ -421,3 +421,22 @@ async def test_content_that_was_damaged_on_its_way_is_asked_for_once_more(s3, st
         assert await storage.read("k") == b"1234"
     with s3.intercept(Faults("GET", KEY, corrupt)), pytest.raises(CorruptObjectError):
         await storage.read("k")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "damages", [(truncate, corrupt), (corrupt, truncate), (truncate, truncate, truncate), (corrupt,)]
+)
+async def test_a_sidecar_that_comes_short_or_damaged_is_asked_for_again(s3, storage, damages):
+    """Found by the soak: one that ended early passed for a damaged one, and a second accident for damage at rest."""
+    written = await storage.write("k", b"old", LARGE)
+    left = list(damages)
+
+    def damage(request, forward):
+        return left.pop(0)(request, forward)
+
+    with s3.intercept(Faults("GET", r"\.factflow/metadata", damage, last=len(damages))):
+        assert await storage.stat("k") == written
+    assert not left
+    with s3.intercept(Faults("GET", r"\.factflow/metadata", corrupt)), pytest.raises(CorruptObjectError):
+        await storage.stat("k")

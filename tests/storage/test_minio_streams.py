@@ -96,39 +96,42 @@ async def test_pieces_are_cut_to_parts():
 
 @pytest.mark.asyncio
 async def test_a_long_stream_takes_constant_memory(s3, monkeypatch):
+    """Parts are asked for as they are answered, and let go of then."""
     monkeypatch.setattr(multipart, "MAX_PARALLEL", 2)
     storage = s3.provider(part_size=PART)
-    alive = 0
-    most = 0
+    taken, alive, ahead = 0, 0, []
 
     class Piece(bytes):
         def __new__(cls, *arguments):
-            nonlocal alive, most
+            nonlocal alive
             alive += 1
-            most = max(most, alive)
             return super().__new__(cls, *arguments)
 
         def __del__(self):
             nonlocal alive
             alive -= 1
 
-    async def whole_parts(data, _):
-        async for chunk in data:
-            yield Piece(chunk)
-            del chunk
-
-    monkeypatch.setattr("factflow_infra.storage.minio.provider.gather", whole_parts)
-
-    async def many():
+    async def whole_parts(_data, _size):
+        nonlocal taken
         for _ in range(12):
-            yield b"x" * PART
+            taken += 1
+            ahead.append(taken - len(answered))
+            yield Piece(b"x" * PART)
 
-    lossy = Faults("PUT", "partNumber", lambda request, _: answer(request, 200, headers={"ETag": '"0"'}))
+    def take(request, _):
+        answered.append(request.url)
+        return answer(request, 200, headers={"ETag": '"0"'})
+
+    answered = []
+    monkeypatch.setattr("factflow_infra.storage.minio.provider.gather", whole_parts)
+    lossy = Faults("PUT", "partNumber", take)
     with s3.intercept(lossy), pytest.raises(StorageIOError):  # the server knows of no part in the end
-        await storage.write("k", many())
-    assert len(lossy.seen) == 12
+        await storage.write("k", pieces())
+    assert len(answered) == 12
+    assert max(ahead) <= multipart.MAX_PARALLEL + 1
+    await storage.close()
     gc.collect()
-    assert most <= 6
+    assert alive <= multipart.MAX_PARALLEL + 2  # threads may hold their last jobs, the traceback a frame
 
 
 @pytest.mark.asyncio

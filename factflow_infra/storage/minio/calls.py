@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -88,6 +89,7 @@ class Calls:
         """The record of a version that has it outside; ``None`` if it has gone, as it does when the key is overwritten."""
         location = self._location(key, version)
         attempt = 0
+        doubted = False
         while True:
             attempt += 1
             try:
@@ -97,15 +99,16 @@ class Calls:
                     return None
                 raise self.error(error, key) from error
             try:
-                with answer["Body"] as body:
+                with closing(answer["Body"]) as body:  # its own ``with`` gives what does not check the length
                     content = body.read()
                 return record_of_sidecar(key, cast("Mapping[str, Any]", answer), content)
             except BrokenBodyError as error:
                 if attempt >= self.max_attempts:
                     raise self.error(error, key) from error
             except CorruptObjectError:
-                if attempt > 1:  # twice is no accident of the way
+                if doubted:  # twice is no accident of the way
                     raise
+                doubted = True
             self.pause(attempt)
 
     def put_sidecar(self, key: str, write_id: str, text: str) -> None:
@@ -179,7 +182,10 @@ class Calls:
         return self.error(ClientError(answer, "HeadObject"), key)
 
     def pause(self, attempt: int) -> None:
-        """Wait before another attempt, as botocore's standard mode does: ``attempt`` is 1 after the first."""
+        """Wait before another attempt, as botocore's standard mode does: ``attempt`` is 1 after the first.
+
+        On this worker's thread, which botocore's own retries block just so, and never on the event loop.
+        """
         # Jitter, not a secret. ``time.sleep`` is looked up late, so that a simulated clock serves.
         time.sleep(random.random() * min(_BACKOFF_SECONDS * 2**attempt, _BACKOFF_LIMIT_SECONDS))  # noqa: S311
 

@@ -73,6 +73,7 @@ class MultipartUpload:
         self._parts: list[dict[str, Any]] = []
         self._count = 0
         self._hash = hashlib.sha256()
+        self._hashing: asyncio.Future[None] | None = None
         self._size = 0
         self._completing: asyncio.Future[ObjectInfo] | None = None
 
@@ -89,7 +90,8 @@ class MultipartUpload:
                 f"object {shown(self._key)}: more than {MAX_PARTS} parts: set a part_size above {len(part)} bytes"
             )
         self._size += len(part)
-        await self._pool.run(self._token, self._hash.update, part)  # in order, and not on the event loop
+        await self._hashed()
+        self._hashing = self._pool.start(self._hash.update, part)  # in order, while the part is on its way
         while len(self._running) >= self._parallel:
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
             self._collect()
@@ -100,6 +102,7 @@ class MultipartUpload:
         while self._running:
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
             self._collect()
+        await self._hashed()
         assert self._upload_id is not None
         upload = writing.Upload(
             upload_id=self._upload_id,
@@ -133,6 +136,11 @@ class MultipartUpload:
         job = self._pool.start(self._abort, self._creating.result())
         await asyncio.wait([job])
         job.result()
+
+    async def _hashed(self) -> None:
+        if self._hashing is not None:
+            await asyncio.wait([self._hashing])
+            self._hashing.result()
 
     def _collect(self) -> None:
         done = [job for job in self._running if job.done()]

@@ -27,7 +27,7 @@ class S3Options:
     ``endpoint_url``: ``None`` is AWS. ``access_key`` and ``secret_key``: both or neither; neither takes AWS' default
     credential chain. ``max_concurrency``: threads, and connections. Timeouts in seconds. ``max_attempts``: requests for one
     call, the first included. ``part_size`` and ``multipart_threshold`` in bytes: what is longer than the threshold goes up
-    in parts, of which ``max_concurrency``, but at most four, are on their way at once.
+    in parts, of which ``max_concurrency``, but at most four, are on their way at once, and is got in ranges of that size.
     """
 
     endpoint_url: str | None = None

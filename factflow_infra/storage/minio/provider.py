@@ -18,7 +18,7 @@ from factflow_infra.storage.metadata import (
     validate_page,
     validate_range,
 )
-from factflow_infra.storage.minio import leftovers, listing, reading, writing
+from factflow_infra.storage.minio import leftovers, listing, ranges, reading, writing
 from factflow_infra.storage.minio.calls import Calls
 from factflow_infra.storage.minio.client import make_client, prepare
 from factflow_infra.storage.minio.conditions import Condition, Conditions
@@ -113,7 +113,14 @@ class MinioStorageProvider:
     async def get(self, key: str) -> StoredObject:
         self._layout.object(key)
         with self._pool.operation():
-            return await self._run(reading.get, key)
+            return await ranges.get(
+                self._pool,
+                await self._connected(),
+                key,
+                large=self._options.multipart_threshold,
+                size=self._options.part_size,
+                parallel=self._options.max_concurrency,
+            )
 
     async def read(self, key: str) -> bytes:
         return (await self.get(key)).data

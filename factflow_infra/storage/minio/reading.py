@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from factflow_infra.errors import CorruptObjectError, StorageIOError, StorageUnreachableError
@@ -25,8 +26,25 @@ if TYPE_CHECKING:
     from factflow_infra.storage.objects import ObjectInfo
 
 
-def get(calls: Calls, key: str) -> StoredObject:
-    """The content and the info of one version, from one GET; verified.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A version that is too large to be read in one go: its content is to be read from ``body``, or in ranges."""
+
+    body: StreamingBody
+    version: Version
+    record: Record | None
+
+    def stored(self, key: str, data: bytes, sha256: str) -> StoredObject:
+        """What ``get`` gives of it. Raises ``CorruptObjectError``."""
+        return _stored(key, self.version, self.record, data, sha256)
+
+
+class OverwrittenError(Exception):
+    """The key holds another version by now."""
+
+
+def get(calls: Calls, key: str, large: int) -> StoredObject | Opened:
+    """The content and the info of one version, from one GET; verified. Longer than ``large``: open, and not read.
 
     Content that does not match its checksum is asked for once more: it may have been damaged on its way.
     """
@@ -34,32 +52,38 @@ def get(calls: Calls, key: str) -> StoredObject:
     doubted = False
     while True:
         attempt += 1
-        body, version = _open(calls, key, 0, None)
+        body, version = open_range(calls, key, 0, None)
         try:
-            with body:
-                data = body.read()
-            found, record = calls.resolve(key, version)
+            with ExitStack() as stack:
+                stack.callback(body.close)
+                whole = version.size <= large
+                data = body.read() if whole else b""
+                found, record = calls.resolve(key, version)
+                if found and not whole:
+                    stack.pop_all()
+                    return Opened(body, version, record)
         except BrokenBodyError as error:
             if attempt >= calls.max_attempts:
-                raise _broken(key, error) from error
+                raise broken(key, error) from error
             calls.pause(attempt)
             continue
         if not found:
             if attempt >= calls.max_attempts:
                 raise lost_sidecar(key)
             continue
-        digest = hashlib.sha256(data).hexdigest()
         try:
-            _verify(key, record, len(data), digest)
+            return _stored(key, version, record, data, hashlib.sha256(data).hexdigest())
         except CorruptObjectError:
             if doubted:
                 raise
             doubted = True
-            continue
-        break
+
+
+def _stored(key: str, version: Version, record: Record | None, data: bytes, sha256: str) -> StoredObject:
+    _verify(key, record, len(data), sha256)
     info = version.info(key, record)
     if record is None:  # not ours: now that its content is here, so is its checksum
-        info = replace(info, checksum=f"sha256:{digest}")
+        info = replace(info, checksum=f"sha256:{sha256}")
     return StoredObject(data, info)
 
 
@@ -127,7 +151,7 @@ class Download:
             except BrokenBodyError as error:
                 self._release()
                 if attempt >= self._calls.max_attempts:
-                    raise _broken(self._key, error) from error
+                    raise broken(self._key, error) from error
                 self._calls.pause(attempt)
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._account(data, at_end=missing > 0)
@@ -143,16 +167,16 @@ class Download:
                 self._version, self._record = self._calls.current(self._key)
                 return False
             try:
-                body, version = _open(self._calls, self._key, self._position, self._end)
-            except _EmptyRangeError as error:
+                body, version = open_range(self._calls, self._key, self._position, self._end)
+            except EmptyRangeError as error:
                 if not first:  # there were bytes at this position, and the version that stands there now is shorter
-                    raise _overwritten(self._key) from error.__cause__
+                    raise overwritten(self._key) from error.__cause__
                 self._version, self._record = self._calls.current(self._key)
                 return False
             if not first:
                 if self._version is None or not version.same_as(self._version):
                     body.close()
-                    raise _overwritten(self._key)
+                    raise overwritten(self._key)
                 self._body = body
                 return True
             try:
@@ -183,11 +207,11 @@ class Download:
             body.close()
 
 
-class _EmptyRangeError(Exception):
+class EmptyRangeError(Exception):
     """The range begins at or behind the end."""
 
 
-def _open(calls: Calls, key: str, start: int, end: int | None) -> tuple[StreamingBody, Version]:
+def open_range(calls: Calls, key: str, start: int, end: int | None) -> tuple[StreamingBody, Version]:
     arguments: dict[str, Any] = {}
     if start or end is not None:
         arguments["Range"] = f"bytes={start}-" if end is None else f"bytes={start}-{end - 1}"
@@ -195,7 +219,7 @@ def _open(calls: Calls, key: str, start: int, end: int | None) -> tuple[Streamin
         answer = calls.client.get_object(Bucket=calls.bucket, Key=calls.layout.object(key), **arguments)
     except RequestError as error:
         if code_of(error) in {"InvalidRange", "416"}:
-            raise _EmptyRangeError from error
+            raise EmptyRangeError from error
         raise calls.error(error, key) from error
     return answer["Body"], version_of(key, cast("Mapping[str, Any]", answer))
 
@@ -209,7 +233,7 @@ def _verify(key: str, record: Record | None, size: int, sha256: str) -> None:
         raise CorruptObjectError(f"object {shown(key)}: its content does not match the checksum {record.checksum}")
 
 
-def _overwritten(key: str) -> StorageIOError:
+def overwritten(key: str) -> StorageIOError:
     return StorageIOError(
         f"object {shown(key)} was overwritten while it was streamed, and the connection broke: "
         "stream it again from the start",
@@ -217,5 +241,5 @@ def _overwritten(key: str) -> StorageIOError:
     )
 
 
-def _broken(key: str, error: BaseException) -> StorageUnreachableError:
+def broken(key: str, error: BaseException) -> StorageUnreachableError:
     return StorageUnreachableError(f"object {shown(key)}: the connection broke each time it was read: {error}")

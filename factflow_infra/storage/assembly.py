@@ -1,0 +1,41 @@
+"""Content of a known size that comes in pieces, in any order, and is hashed while the next ones come.
+
+The pieces are copied into the memory that the whole is returned in, so that they are never all held twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from io import BytesIO
+
+
+class Assembly:
+    """``size`` bytes in the making. One thread may ``put`` while another hashes: what was not put yet is not to be hashed."""
+
+    def __init__(self, size: int) -> None:
+        # ``BytesIO.getvalue`` gives this very memory away, where a ``bytearray`` would be copied into ``bytes``.
+        self._buffer = BytesIO()
+        if size:
+            self._buffer.seek(size - 1)
+            self._buffer.write(b"\0")
+        self._view = self._buffer.getbuffer()
+        self._digest = hashlib.sha256()
+        self.hashed = 0
+
+    def put(self, position: int, piece: bytes) -> None:
+        self._view[position : position + len(piece)] = piece
+
+    def hash_to(self, end: int) -> None:
+        """Hash what follows what has been hashed, up to before ``end``. Not from two threads at once."""
+        with self._view[self.hashed : end] as part:
+            self._digest.update(part)
+        self.hashed = end
+
+    def sha256(self) -> str:
+        """In hexadecimal, of what has been hashed."""
+        return self._digest.hexdigest()
+
+    def take(self) -> bytes:
+        """The whole; it can be taken once."""
+        self._view.release()
+        return self._buffer.getvalue()
