@@ -111,6 +111,17 @@ def writes(value: Value, etag: str = "", *, absent: bool = False, match: str | N
     return effect
 
 
+def writes_again(value: Value, etag: str = "") -> Effect:
+    """``value`` is written where nothing stands, or nothing happens."""
+
+    def effect(state: State) -> Iterator[State]:
+        yield state
+        if state is None:
+            yield Held(value, etag)
+
+    return effect
+
+
 def deletes(match: str | None = None) -> Effect:
     def effect(state: State) -> Iterator[State]:
         if match is None or may_match(state, match):

@@ -21,6 +21,7 @@ from factflow_infra_testing.history.linearizability import (
     search_order,
     sees,
     writes,
+    writes_again,
 )
 from factflow_infra_testing.history.operations import FAIL, OK
 from factflow_infra_testing.history.storage_calls import StorageCall, Value
@@ -54,14 +55,17 @@ def _verdict(checker: str, store: str, wrong: dict[str, str], judged: int) -> Ve
 
 def linearizable(history: History, store: str, *, limit: int = MAX_CONFIGURATIONS) -> Verdict:
     """For each key there is an order of the calls on it, each at a moment between its begin and its end, in which every
-    answer is right. A write, copy or delete of unknown outcome may have taken effect at any moment since, or never.
+    answer is right. A write, copy or delete of unknown outcome may have taken effect at any moment since, or never. One whose
+    answer was lost on the way may have taken effect twice, where the key had been deleted in between: nobody can tell a write
+    that never arrived from one that was deleted since, and the provider makes it again.
 
     UNKNOWN where the search meets ``limit`` for some key, and none is found to be wrong.
     """
     wrong: dict[str, str] = {}
     open_keys: list[str] = []
     judged = 0
-    for key, steps in _steps_by_key(calls(history, store)).items():
+    lost = [op.index for op in history.of("fault") if "answer-lost" in op.detail]
+    for key, steps in _steps_by_key(calls(history, store), lost).items():
         outcome = search_order(steps, limit=limit)
         if outcome.exhausted:
             open_keys.append(key)
@@ -78,8 +82,8 @@ def linearizable(history: History, store: str, *, limit: int = MAX_CONFIGURATION
     return _verdict("linearizable", store, wrong, judged)
 
 
-def _steps_by_key(found: list[tuple[Operation, StorageCall]]) -> dict[str, list[Step]]:
-    """The keys that recorded calls may have written, with the steps of each."""
+def _steps_by_key(found: list[tuple[Operation, StorageCall]], lost: list[int]) -> dict[str, list[Step]]:
+    """The keys that recorded calls may have written, with the steps of each. ``lost``: where answers were lost."""
     steps: dict[str, list[Step]] = defaultdict(list)
     written: dict[str, None] = {}
     for op, _ in found:
@@ -99,7 +103,14 @@ def _steps_by_key(found: list[tuple[Operation, StorageCall]]) -> dict[str, list[
         effect = _effect(op, call)
         if effect is not None:
             steps[op.key].append(_step(op, effect, _label(op, call)))
+    for op, call in found:
+        if op.kind in ("write", "copy") and op.outcome == OK and call.value is not None and _lost_in(op, lost):
+            steps[_target(op)].append(_step(op, writes_again(call.value, call.etag), f"{_label(op, call)}, again"))
     return {key: steps[key] for key in written}
+
+
+def _lost_in(op: Operation, lost: list[int]) -> bool:
+    return any(op.index < index and (op.ended is None or index < op.ended) for index in lost)
 
 
 def _step(op: Operation, effect: Effect, label: str) -> Step:

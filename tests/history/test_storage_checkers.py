@@ -222,6 +222,28 @@ def test_an_unconfirmed_write_may_have_landed_or_not_or_land_late():
         assert whole_objects(scribe.history, STORE).judgement is Judgement.PASS
 
 
+def seen_then_deleted_then_there_again(s, *, between="delete", lost=True):
+    """Client p's create lands, its answer is lost, and another takes the key away or writes it before p tries again."""
+    written = s.begin("write", value="a", absent=True)
+    if lost:
+        s.do("fault", detail="s3-answer-lost (timeout)")
+    s.read("a")
+    if between == "delete":
+        s.do("delete", process="q")
+    else:
+        s.do("write", process="q", value="b", told={"etag": "e-b"})
+    s.end(written, etag="e-a")
+    s.read("a")
+    return linearizable(s.history, STORE).judgement
+
+
+def test_a_write_whose_answer_was_lost_may_be_made_again_where_the_key_was_deleted():
+    """Found by the soak: 404 is what a write leaves that never arrived, and one that was deleted since."""
+    assert seen_then_deleted_then_there_again(Scribe()) == Judgement.PASS
+    assert seen_then_deleted_then_there_again(Scribe(), lost=False) == Judgement.FAIL
+    assert seen_then_deleted_then_there_again(Scribe(), between="write") == Judgement.FAIL
+
+
 def test_calls_that_overlap_have_no_order():
     scribe = Scribe()
     first, second = scribe.begin("write", value="a"), scribe.begin("write", value="b")

@@ -2,6 +2,9 @@
 
 Each attempt has a write id of its own, in the object's metadata. So one look at the key says whether an attempt has
 landed, whose object stands there now, and no id lands twice: a sidecar can go once its object has been replaced.
+
+One thing that look cannot tell: of a key that held nothing, whether an attempt never landed, or landed and was deleted since. It
+is made again then, as if after the delete.
 """
 
 from __future__ import annotations
