@@ -49,6 +49,9 @@ class Session:
         self._background: dict[asyncio.Task[Any], None] = {}
         self._receiving: dict[asyncio.Task[None], None] = {}
         self._watching: asyncio.Task[None] | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._ping: asyncio.Future[Any] | None = None
+        self._pinged = 0.0
         # Held until its client is closed: a consumer that is collected with a receive under way ends the process (PUL-28).
         _alive[self] = None
 
@@ -130,37 +133,44 @@ class Session:
 
     def watch(self, on_lost: Callable[[Exception | None], None]) -> None:
         """Have ``on_lost`` called once when the session ends other than by ``close``."""
-        self._on_lost = on_lost
-        self._watching = asyncio.get_running_loop().create_task(self._watch(), name="factflow-pulsar-watch")
-
-    async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        heartbeat = self.options.heartbeat
-        pinged = loop.time()
-        ping: asyncio.Future[Any] | None = None
+        self._on_lost = on_lost
+        self._watching = loop.create_task(self._end_with_loop(), name="factflow-pulsar-watch")
+        self._pinged = loop.time()
+        self._look_later(loop)
+
+    async def _end_with_loop(self) -> None:
+        """Close when the loop ends without ``close``: whoever ends it cancels its tasks first. The client must not outlive it."""
         try:
-            while not self._ended:
-                await asyncio.sleep(LOOK_SECONDS)
-                now = loop.time()
-                if self._is_cut_off(now):
-                    self.lose("no connection to the broker")
-                elif not heartbeat:
-                    continue
-                elif ping is not None and ping.done():
-                    if (error := ping.exception()) is not None:
-                        self.lose(f"the broker does not answer: {error}")
-                    ping = None
-                elif ping is not None and now - pinged > heartbeat:
-                    self.lose(f"the broker has not answered for {heartbeat} s")
-                elif ping is None and now - pinged >= heartbeat / 2:
-                    ping, pinged = asyncio.ensure_future(self.ping()), now
-                    ping.add_done_callback(_retrieve)
+            await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
-            # Whoever ends the event loop without ``close`` cancels its tasks first. The client must not outlive the loop.
             if not self._ended:
                 self._end()
                 await self._leave()
             raise
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        # A timer and no task: it comes twice a second, in every simulated run too.
+        self._looking = loop.call_later(LOOK_SECONDS, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Whether there is a connection, and somebody answers."""
+        now, heartbeat, ping = loop.time(), self.options.heartbeat, self._ping
+        if self._is_cut_off(now):
+            self.lose("no connection to the broker")
+        elif not heartbeat:
+            pass
+        elif ping is not None and ping.done():
+            if not ping.cancelled() and (error := ping.exception()) is not None:
+                self.lose(f"the broker does not answer: {error}")
+            self._ping = None
+        elif ping is not None and now - self._pinged > heartbeat:
+            self.lose(f"the broker has not answered for {heartbeat} s")
+        elif ping is None and now - self._pinged >= heartbeat / 2:
+            self._ping, self._pinged = asyncio.ensure_future(self.ping()), now
+            self._ping.add_done_callback(_retrieve)
+        if not self._ended:
+            self._look_later(loop)
 
     def _is_cut_off(self, now: float) -> bool:
         for handle, since in self._handles.items():
@@ -206,6 +216,8 @@ class Session:
 
     def _end(self) -> None:
         self._ended = True
+        if self._looking is not None:
+            self._looking.cancel()
         if self._watching is not None and self._watching is not asyncio.current_task():
             self._watching.cancel()
         for task in self._waiting:
