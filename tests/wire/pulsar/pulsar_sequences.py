@@ -47,7 +47,7 @@ def sequence(seed):
     ops.append(("send", rng.randint(2, 4), rng.choice([None, "k1"])))
     weights = {
         "send": 5, "ack": 5, "nack": 4, "subscribe": 3, "close": 2, "drop": 3, "redeliver": 1, "cumulative": 2,
-        "seek": 1, "last": 1, "unsubscribe": 1, "delay": 1, "again": 1,
+        "seek": 1, "last": 1, "unsubscribe": 1, "delay": 1, "again": 1, "bury": 2,
     }  # fmt: skip
     for _ in range(rng.randint(5, 9)):
         name = rng.choices(tuple(weights), tuple(weights.values()))[0]
@@ -72,6 +72,8 @@ class Program:
         self.topic = topic
         self.settle = settle
         self.producer = None
+        self.dead = None
+        self.buried = 0
         self.sent = 0
         self.consumers = {"a": [], "b": []}
         self.arrived = {"a": [], "b": []}
@@ -94,8 +96,9 @@ class Program:
         for consumers in self.consumers.values():
             for consumer in consumers:
                 await consumer.close()
-        if self.producer is not None:
-            await self.producer.close()
+        for producer in (self.producer, self.dead):
+            if producer is not None:
+                await producer.close()
         return self.told
 
     def came(self, name):
@@ -195,6 +198,23 @@ class Program:
         if chosen := self.pick(name, number):
             consumer, message = chosen
             await consumer.negative_acknowledge(message)
+
+    async def op_bury(self, name, number):
+        """Dead-letter by a copy, as the provider does: publish it elsewhere, then ack the original. What lies there?"""
+        chosen = self.pick(name, number)
+        if not chosen:
+            return None
+        consumer, message = chosen
+        if self.dead is None:
+            self.dead = await self.client.create_producer(f"{self.topic}-dead", batching_enabled=False)
+        count = message.redelivery_count()
+        await self.dead.send(message.data(), properties={**message.properties(), "redelivered": str(count)})
+        await consumer.acknowledge(message)
+        reader = await self.client.create_reader(f"{self.topic}-dead", pulsar.MessageId.earliest)
+        self.buried += 1
+        lie = [await asyncio.wait_for(reader.read_next(), 10) for _ in range(self.buried)]
+        await reader.close()
+        return [(one.data().decode(), tuple(sorted(one.properties().items()))) for one in lie]
 
     async def op_redeliver(self, name, _):
         if (
