@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from factflow_infra_testing.broker.queues import Dispatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from factflow_infra_testing.broker.entries import Entry
     from factflow_infra_testing.broker.queues import Queue
@@ -19,7 +20,7 @@ Group = str | bytes | None
 
 def chosen(queue: Queue) -> Iterator[tuple[Entry, Consumer]]:
     """The entries that may be delivered now, in order, each with its consumer; the caller takes and delivers each at once."""
-    return _sticky(queue) if queue.dispatch is Dispatch.STICKY else _single(queue)
+    return _CHOICES[queue.dispatch](queue)
 
 
 def _single(queue: Queue) -> Iterator[tuple[Entry, Consumer]]:
@@ -42,6 +43,22 @@ def _sticky(queue: Queue) -> Iterator[tuple[Entry, Consumer]]:
             owners[group] = None  # what stands behind it must not overtake it
         else:
             yield entry, owner
+
+
+def _standing(queue: Queue) -> Iterator[tuple[Entry, Consumer]]:
+    rotation = queue.rotation
+    while (entry := queue.head()) is not None:
+        consumer = next((one for one in rotation if one.has_credit()), None)
+        if consumer is None:
+            return
+        rotation.remove(consumer)
+        rotation.append(consumer)
+        yield entry, consumer
+
+
+_CHOICES: Final[Mapping[Dispatch, Callable[[Queue], Iterator[tuple[Entry, Consumer]]]]] = MappingProxyType(
+    {Dispatch.SINGLE: _single, Dispatch.STICKY: _sticky, Dispatch.STANDING: _standing}
+)
 
 
 def owner_of(group: Group, consumers: Iterable[Consumer]) -> Consumer | None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from factflow_infra_testing.search.decisions import Decisions
 
 _WIDEST_REORDER: Final = 4
+_STAYING: Final = (Turns.RING, Turns.STAND)
+"""Where a consumer stands in line though it has no room."""
 
 
 class Dispatching(Intake):
@@ -132,11 +134,17 @@ class Dispatching(Intake):
                 self._send_again(delivery)
 
     def _dispatch_to_chosen(self, queue: Queue) -> None:
+        any_turn = queue.dispatch is Dispatch.STANDING
+        if any_turn and self._reorders and len(queue):
+            self._shuffle(queue)
         for entry, consumer in chosen(queue):
             queue.remove(entry)
-            consumer.deliver(
-                self._hand_over(queue, consumer.session, consumer, auto_ack=consumer.auto_ack, entry=entry)
-            )
+            delivery = self._hand_over(queue, consumer.session, consumer, auto_ack=consumer.auto_ack, entry=entry)
+            consumer.deliver(delivery)
+            if any_turn and self._duplicates:
+                self._send_again(delivery)
+            if any_turn and self._reorders and len(queue):
+                self._shuffle(queue)
 
     def _shuffle(self, queue: Queue) -> None:
         """The fault ``reorder``: another consumer's turn is now. Whose turn it is, no broker promises to its clients."""
@@ -203,7 +211,7 @@ class Dispatching(Intake):
             self.schedule(self.now, message.exchange, message.routing_key, copy)
 
     def _wait_in_turn(self, consumer: Consumer) -> None:
-        ring = consumer.queue.type.turns is Turns.RING
-        if not consumer.waiting and consumer.active and (ring or consumer.has_credit()):
+        stays = consumer.queue.type.turns in _STAYING
+        if not consumer.waiting and consumer.active and (stays or consumer.has_credit()):
             consumer.waiting = True
             consumer.queue.rotation.append(consumer)

@@ -120,6 +120,9 @@ class Intake(Holdings):
     def _bury(self, queue: Queue, entry: Entry, reason: str) -> None:
         """Dead-letter an entry that is out of its queue; drop it where the queue names no exchange for that."""
         options = queue.options
+        if not (entry.message.persistent or self.profile.buries_transient):
+            self.tell(DROPPED, queue, entry, reason=reason)
+            return
         if reason == "expired" and options.expiry_queue is not None:
             self.tell(DEAD_LETTERED, queue, entry, reason=reason)
             self.publish("", options.expiry_queue, dead_letter_of(entry.message, queue, reason, self.now))

@@ -205,6 +205,8 @@ class Broker(Settling):
                 for entry in queue:
                     entry.redelivered = True
             self.forget_counts(queue)
+            if queue.type.restart_forgets:
+                queue.begin_anew()
         for exchange in self.exchanges.values():
             self._trim(exchange)
         for name in [name for name, exchange in self.exchanges.items() if not exchange.durable]:

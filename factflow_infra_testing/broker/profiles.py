@@ -6,7 +6,7 @@ which one a plain and an exclusive queue get. A new broker is a new row: the sta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -63,6 +63,8 @@ class Turns(StrEnum):
     """As ``LEAVE``, but a delivery that leaves no room still puts its consumer at the end; it leaves when its turn comes."""
     RING = "ring"
     """All stand in a ring for good; whoever has no room is passed over. Who comes or goes has it begin anew at the oldest."""
+    STAND = "stand"
+    """All stand in line for good; whoever has no room is passed over and keeps its place, a delivery puts it at the end."""
 
 
 _BACK: Final = tuple(Back)
@@ -78,7 +80,7 @@ class QueueType:
     message came back. ``limits``: a queue may have a delivery limit. ``keeps_transient``: transient messages survive a
     restart. ``turns``: whose turn it is. ``limit_widens``: a nack past the delivery limit gives its consumer room for two.
     ``forgets_counts``: the counts are gone with the
-    last consumer. ``delay_slack``: messages with a due time wait in the queue, and may come so many seconds too early;
+    last consumer. ``restart_forgets``: after a restart all is as if it had never been delivered, in the order in which it was sent. ``delay_slack``: messages with a due time wait in the queue, and may come so many seconds too early;
     ``None``: this broker delays nothing by itself. ``due``: place of such a message when its time has come.
     ``expires_anywhere``: a message expires wherever in the queue it stands, not only at the head.
     ``exclusive``, ``transient``, ``auto_delete``: queues of this type may be so.
@@ -98,6 +100,7 @@ class QueueType:
     turns: Turns
     limit_widens: bool
     forgets_counts: bool
+    restart_forgets: bool
     delay_slack: float | None
     due: Place
     expires_anywhere: bool
@@ -113,7 +116,12 @@ class QueueType:
     @property
     def honest(self) -> bool:
         """Whether no message comes again without its flag, or with a lower count than before."""
-        return not self.forgets_counts and not {self.nack_flags, self.end_flags, self.lost_flags, self.crash_flags} & {
+        return not (self.forgets_counts or self.restart_forgets) and not {
+            self.nack_flags,
+            self.end_flags,
+            self.lost_flags,
+            self.crash_flags,
+        } & {
             Flags.NONE,
             Flags.OLDEST,
         }
@@ -126,7 +134,8 @@ class Profile:
     ``heartbeat``: seconds after which a silent peer is given up. ``unflagged_redelivery``: a message may come again
     without the flag by mere chance. ``strands``: what a lost connection held may stay locked until the broker restarts.
     ``delivery_attempts``: how often a message is delivered before it goes to ``dead_letter_queue``, unless its queue
-    says otherwise; ``expiry_queue``: where what expires goes. ``None``: no limit, no such queue.
+    says otherwise; ``expiry_queue``: where what expires goes. ``None``: no limit, no such queue. ``buries_transient``: transient
+    messages go to those queues as well; else they are dropped.
     ``schedules_in_queues``: a delayed message waits in the queues that it was routed to when it was sent; else it is
     routed when it is due.
     """
@@ -141,6 +150,7 @@ class Profile:
     delivery_attempts: int | None
     dead_letter_queue: str | None
     expiry_queue: str | None
+    buries_transient: bool
     schedules_in_queues: bool
     evidence: Mapping[str, str] = field(repr=False)
 
@@ -166,6 +176,7 @@ _CLASSIC: Final = QueueType(
     turns=Turns.LINGER,
     limit_widens=False,
     forgets_counts=False,
+    restart_forgets=False,
     delay_slack=None,
     due=Place.TAIL,
     expires_anywhere=False,
@@ -187,6 +198,7 @@ _CLASSIC: Final = QueueType(
             "turns": "RMQ-19",
             "limit_widens": "RMQ-3",
             "forgets_counts": "RMQ-3",
+            "restart_forgets": "RMQ-11",
             "delay_slack": "RMQ-17",
             "due": "RMQ-17",
             "expires_anywhere": "RMQ-17",
@@ -212,6 +224,7 @@ _QUORUM: Final = QueueType(
     turns=Turns.LEAVE,
     limit_widens=True,
     forgets_counts=False,
+    restart_forgets=False,
     delay_slack=None,
     due=Place.TAIL,
     expires_anywhere=False,
@@ -233,6 +246,7 @@ _QUORUM: Final = QueueType(
             "turns": "RMQ-19",
             "limit_widens": "RMQ-22",
             "forgets_counts": "RMQ-7",
+            "restart_forgets": "RMQ-10",
             "delay_slack": "RMQ-17",
             "due": "RMQ-17",
             "expires_anywhere": "RMQ-17",
@@ -246,7 +260,7 @@ _QUORUM: Final = QueueType(
 _RABBITMQ_TYPES: Final = MappingProxyType({"classic": _CLASSIC, "quorum": _QUORUM})
 
 
-def _rabbitmq(name: str, default_type: str) -> Profile:
+def _rabbitmq(name: str, default_type: str, evidence: Mapping[str, str] = MappingProxyType({})) -> Profile:
     return Profile(
         name=name,
         queue_types=_RABBITMQ_TYPES,
@@ -258,6 +272,7 @@ def _rabbitmq(name: str, default_type: str) -> Profile:
         delivery_attempts=None,
         dead_letter_queue=None,
         expiry_queue=None,
+        buries_transient=True,
         schedules_in_queues=False,
         evidence=MappingProxyType(
             {
@@ -270,7 +285,9 @@ def _rabbitmq(name: str, default_type: str) -> Profile:
                 "delivery_attempts": "RMQ-3",
                 "dead_letter_queue": "RMQ-15",
                 "expiry_queue": "RMQ-15",
+                "buries_transient": "RMQ-15",
                 "schedules_in_queues": "RMQ-17",
+                **evidence,
             }
         ),
     )
@@ -291,6 +308,7 @@ _SUBSCRIPTION: Final = QueueType(
     turns=Turns.LINGER,
     limit_widens=False,
     forgets_counts=True,
+    restart_forgets=False,
     delay_slack=1.0,
     due=Place.ORIGINAL,
     expires_anywhere=False,
@@ -313,6 +331,7 @@ _SUBSCRIPTION: Final = QueueType(
             "limit_widens": "PUL-42",
             "expires_anywhere": "PUL-43",
             "forgets_counts": "PUL-10",
+            "restart_forgets": "PUL-11",
             "delay_slack": "PUL-3",
             "due": "PUL-45",
             "exclusive": "PUL-46",
@@ -333,6 +352,7 @@ _PULSAR: Final = Profile(
     delivery_attempts=None,
     dead_letter_queue=None,
     expiry_queue=None,
+    buries_transient=True,
     schedules_in_queues=True,
     evidence=MappingProxyType(
         {
@@ -344,6 +364,7 @@ _PULSAR: Final = Profile(
             "delivery_attempts": "PUL-42",
             "dead_letter_queue": "PUL-42",
             "expiry_queue": "PUL-43",
+            "buries_transient": "PUL-43",
             "schedules_in_queues": "PUL-45",
             "unflagged_redelivery": "PUL-42",
         }
@@ -365,6 +386,7 @@ _ARTEMIS_QUEUE: Final = QueueType(
     turns=Turns.RING,
     limit_widens=False,
     forgets_counts=False,
+    restart_forgets=False,
     delay_slack=0.0,
     due=Place.HEAD,
     expires_anywhere=True,
@@ -386,6 +408,7 @@ _ARTEMIS_QUEUE: Final = QueueType(
             "turns": "ART-28",
             "limit_widens": "ART-5",
             "forgets_counts": "ART-26",
+            "restart_forgets": "ART-26",
             "delay_slack": "ART-30",
             "due": "ART-30",
             "expires_anywhere": "ART-29",
@@ -407,6 +430,7 @@ _ARTEMIS: Final = Profile(
     delivery_attempts=10,
     dead_letter_queue="DLQ",
     expiry_queue="ExpiryQueue",
+    buries_transient=True,
     schedules_in_queues=True,
     evidence=MappingProxyType(
         {
@@ -419,16 +443,110 @@ _ARTEMIS: Final = Profile(
             "delivery_attempts": "ART-5",
             "dead_letter_queue": "ART-5",
             "expiry_queue": "ART-29",
+            "buries_transient": "ART-29",
             "schedules_in_queues": "ART-30",
         }
     ),
 )
 
+_CLASSIC_QUEUE: Final = QueueType(
+    name="queue",
+    nack=Place.ORIGINAL,
+    nack_limited=Place.ORIGINAL,
+    lost=Place.RETURNED,
+    nack_flags=Flags.ALL,
+    end_flags=Flags.ALL,
+    lost_flags=Flags.ALL,
+    crash_flags=Flags.NONE,
+    counts=False,
+    limits=True,
+    keeps_transient=False,
+    turns=Turns.STAND,
+    limit_widens=False,
+    forgets_counts=False,
+    restart_forgets=True,
+    delay_slack=None,
+    due=Place.TAIL,
+    expires_anywhere=False,
+    exclusive=True,
+    transient=True,
+    auto_delete=True,
+    evidence=MappingProxyType(
+        {
+            "nack": "AMQ-1",  # nothing comes back by a NACK: the message is dead
+            "nack_limited": "AMQ-1",
+            "lost": "AMQ-3",
+            "nack_flags": "AMQ-1",
+            "end_flags": "AMQ-2",
+            "lost_flags": "AMQ-2",
+            "crash_flags": "AMQ-20",
+            "counts": "AMQ-4",
+            "limits": "AMQ-4",
+            "keeps_transient": "AMQ-20",
+            "turns": "AMQ-9",
+            "limit_widens": "AMQ-4",
+            "forgets_counts": "AMQ-2",
+            "restart_forgets": "AMQ-20",
+            "delay_slack": "AMQ-14",
+            "due": "AMQ-14",
+            "expires_anywhere": "AMQ-15",
+            "exclusive": "AMQ-10",
+            "transient": "AMQ-10",
+            "auto_delete": "AMQ-10",
+        }
+    ),
+)
+
+_CLASSIC_SUBSCRIPTION: Final = replace(
+    _CLASSIC_QUEUE,
+    name="subscription",
+    lost=Place.ORIGINAL,
+    end_flags=Flags.NONE,
+    lost_flags=Flags.NONE,
+    evidence=MappingProxyType(
+        {**_CLASSIC_QUEUE.evidence, "lost": "AMQ-11", "end_flags": "AMQ-11", "lost_flags": "AMQ-11"}
+    ),
+)
+
+_ACTIVEMQ_CLASSIC: Final = Profile(
+    name="activemq-classic",
+    queue_types=MappingProxyType({"queue": _CLASSIC_QUEUE, "subscription": _CLASSIC_SUBSCRIPTION}),
+    default_type="queue",
+    exclusive_type="queue",
+    heartbeat=60.0,
+    unflagged_redelivery=False,
+    strands=False,
+    delivery_attempts=None,
+    dead_letter_queue="ActiveMQ.DLQ",
+    expiry_queue="ActiveMQ.DLQ",
+    buries_transient=False,
+    schedules_in_queues=False,
+    evidence=MappingProxyType(
+        {
+            "queue_types": "AMQ-11",
+            "default_type": "AMQ-10",
+            "exclusive_type": "AMQ-10",
+            "heartbeat": "AMQ-17",
+            "unflagged_redelivery": "AMQ-2",
+            "strands": "AMQ-2",
+            "delivery_attempts": "AMQ-4",
+            "dead_letter_queue": "AMQ-1",
+            "expiry_queue": "AMQ-15",
+            "buries_transient": "AMQ-1",
+            "schedules_in_queues": "AMQ-14",
+        }
+    ),
+)
+
+_RABBITMQ_STOMP: Final = _rabbitmq("rabbitmq-stomp", "classic", {"default_type": "RST-1", "heartbeat": "RST-16"})
+
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
     {
+        "activemq-classic": _ACTIVEMQ_CLASSIC,
         "artemis": _ARTEMIS,
         "rabbitmq-classic": _rabbitmq("rabbitmq-classic", "classic"),
         "rabbitmq-quorum": _rabbitmq("rabbitmq-quorum", "quorum"),
+        "rabbitmq-stomp": _RABBITMQ_STOMP,
         "pulsar": _PULSAR,
     }
 )

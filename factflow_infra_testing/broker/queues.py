@@ -36,6 +36,8 @@ class Dispatch(StrEnum):
     """The one that was there first; the others stand by."""
     STICKY = "sticky"
     """All messages of a group go to one consumer, in order, and to another only once that one holds none of them."""
+    STANDING = "standing"
+    """The first in line who has room; see ``Turns.STAND``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,7 @@ class Queue:
         self.returns = 0
         self.rotation: deque[Consumer] = deque()
         self.waiting: list[tuple[float, int, Entry]] = []
-        self.dispatch = Dispatch.IN_TURN
+        self.dispatch = Dispatch.STANDING if queue_type.turns is Turns.STAND else Dispatch.IN_TURN
         self.holders: dict[str | bytes | None, tuple[Consumer, int]] = {}
         self.consumers: dict[Consumer, None] = {}
         self.had_consumers = False
@@ -161,6 +163,13 @@ class Queue:
             return
         self.returns += 1
         heappush(self.returned, (entry.place if place is Place.ORIGINAL else self.returns, entry))
+
+    def begin_anew(self) -> None:
+        """What is ready stands where it was published, as if it had never been delivered."""
+        self.returned = [(entry.serial, entry) for _, entry in self.returned]
+        heapify(self.returned)
+        for entry in self:
+            entry.redelivered, entry.returns = False, 0
 
     def remove(self, entry: Entry) -> None:
         """Take out a ready entry from wherever it stands."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from factflow_infra_testing.broker.entries import Delivery, Entry
     from factflow_infra_testing.broker.queues import Queue
+    from factflow_infra_testing.broker.sessions import Consumer
 
 
 class Settling(Dispatching):
@@ -78,6 +79,12 @@ class Settling(Dispatching):
                 queue.holders[group] = (holder[0], holder[1] - 1)
             else:
                 del queue.holders[group]
+
+    def widen(self, consumer: Consumer) -> None:
+        """Let ``consumer`` hold one message more than it might."""
+        consumer.held -= 1
+        self._wait_in_turn(consumer)
+        self._dispatch(consumer.queue)
 
     def _credit(self, delivery: Delivery) -> None:
         consumer = delivery.consumer

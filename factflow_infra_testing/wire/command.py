@@ -23,8 +23,9 @@ def serve(
         int | None, typer.Option(help="Have faults happen, at random from this seed; without it there are none.")
     ] = None,
 ) -> None:
-    """Serve a simulated broker on a real port: RabbitMQ by AMQP 0-9-1, user and password guest; Artemis by STOMP 1.2, user
-    and password artemis; Pulsar by its binary protocol. Messages are lost when it ends.
+    """Serve a simulated broker on a real port: RabbitMQ by AMQP 0-9-1, or as its STOMP plugin (rabbitmq-stomp), user and
+    password guest; by STOMP 1.2 Artemis, user and password artemis, and ActiveMQ Classic, user and password admin; Pulsar by
+    its binary protocol. Messages are lost when it ends.
     """
     if profile not in PROFILES:
         raise typer.BadParameter(f"{profile!r} cannot be served; known: {', '.join(PROFILES)}", param_hint="--profile")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +22,8 @@ class WireProtocol:
 
     Its module ``frontend`` has the class ``front_end``; ``provider`` has ``listening``, ``broker_uris`` and
     ``wire_provider``, but for Pulsar, whose client cannot live in virtual time and has the API tier. ``port``: the usual one.
-    ``login``: ``user:password`` of the simulated broker, empty where it asks for none; ``path`` ends its URI.
+    ``login``: ``user:password`` of the simulated broker, empty where it asks for none; ``path`` ends its URI. ``provided``: a provider
+    of ``factflow_infra`` is for this broker.
     """
 
     name: str
@@ -32,6 +33,7 @@ class WireProtocol:
     port: int
     login: str
     path: str = ""
+    provided: bool = True
 
     def make(self, server: Any) -> Any:
         """A front end of the simulated broker ``server``."""
@@ -59,12 +61,21 @@ _AMQP: Final = WireProtocol(
 _STOMP: Final = WireProtocol(
     name="STOMP 1.2", package="stomp", front_end="StompFrontEnd", scheme="stomp", port=61613, login="artemis:artemis"
 )
+_STOMP_OF_ACTIVEMQ: Final = replace(_STOMP, login="admin:admin", provided=False)
+_STOMP_OF_RABBITMQ: Final = replace(_STOMP, login="guest:guest", provided=False)
 _PULSAR: Final = WireProtocol(
     name="Pulsar's binary protocol", package="pulsar", front_end="PulsarFrontEnd", scheme="pulsar", port=6650, login=""
 )
 
 PROTOCOLS: Final[Mapping[str, WireProtocol]] = MappingProxyType(
-    {"artemis": _STOMP, "pulsar": _PULSAR, "rabbitmq-quorum": _AMQP, "rabbitmq-classic": _AMQP}
+    {
+        "activemq-classic": _STOMP_OF_ACTIVEMQ,
+        "artemis": _STOMP,
+        "pulsar": _PULSAR,
+        "rabbitmq-classic": _AMQP,
+        "rabbitmq-quorum": _AMQP,
+        "rabbitmq-stomp": _STOMP_OF_RABBITMQ,
+    }
 )
 """By the name of the profile."""
 

@@ -27,8 +27,13 @@ _ENGINE_ONLY: Final = frozenset({"options", "naming"})
 
 
 def tiers_of(profile: Profile) -> tuple[str, ...]:
-    """The tiers that a profile has, the one that is meant first: on Pulsar, whose client cannot live in virtual time, ``api``."""
-    return (API if profile.name == "pulsar" else WIRE, MODEL)
+    """The tiers that a profile has, the one that is meant first: on Pulsar, whose client cannot live in virtual time, ``api``.
+
+    Brokers that no provider is for have the model, and a wire for clients of one's own (``sim.uri``).
+    """
+    if profile.name == "pulsar":
+        return API, MODEL
+    return (WIRE, MODEL) if protocol_of(profile).provided else (MODEL,)
 
 
 def tier_of(profile: Profile, asked: str | None) -> str:
@@ -40,6 +45,11 @@ def tier_of(profile: Profile, asked: str | None) -> str:
         return asked
     if asked == WIRE and API in known:  # that of a whole run: as much of the production provider as there can be
         return API
+    if asked == WIRE:
+        raise SettingsError(
+            f"no provider of factflow_infra is for {profile.name!r}: use a client of your own with sim.uri({profile.name!r}), "
+            "or tier 'model'"
+        )
     raise SettingsError(
         f"there is no tier {asked!r} for {profile.name!r}; this version has: {', '.join(map(repr, known))}"
     )

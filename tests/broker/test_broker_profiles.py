@@ -481,7 +481,7 @@ def test_duplicate_is_asked_once_a_message_also_where_the_broker_forgets_that_it
 def test_unknown_profiles_are_named_with_the_known_ones():
     with pytest.raises(
         SettingsError,
-        match=r"'kafka'; known profiles: artemis, pulsar, rabbitmq, rabbitmq-classic, rabbitmq-quorum",
+        match=r"'kafka'; known profiles: activemq-classic, artemis, pulsar, rabbitmq, rabbitmq-classic, rabbitmq-quorum, rabbitmq-stomp",
     ):
         profile_named("kafka")
     assert profile_named("rabbitmq") is profile_named(QUORUM)

@@ -21,7 +21,7 @@ from factflow_infra_testing.broker.entries import Message
 from factflow_infra_testing.search.decisions import Fault, PlannedDecisions, SwarmDecisions
 from factflow_infra_testing.simulation.loop import DeterministicLoop
 
-PROFILES = ["artemis", "pulsar", "rabbitmq-classic", "rabbitmq-quorum"]
+PROFILES = ["activemq-classic", "artemis", "pulsar", "rabbitmq-classic", "rabbitmq-quorum"]
 
 
 def run(main):
@@ -197,7 +197,7 @@ def test_nothing_is_lost_in_a_storm_of_faults(profile):
                 again = event.entry in seen
                 seen[event.entry] += 1
                 # A classic queue flags everything after a crash, on the real broker too.
-                if profile in ("artemis", "pulsar"):
+                if profile in ("activemq-classic", "artemis", "pulsar"):
                     assert again or not event.redelivered
                 else:
                     assert event.redelivered is again or (event.redelivered and profile == "rabbitmq-classic")

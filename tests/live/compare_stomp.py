@@ -1,7 +1,8 @@
-"""Play generated sequences of STOMP operations on a real Artemis and on the simulated one, and compare all that is seen.
+"""Play generated sequences of STOMP operations on a real broker and on the simulated one, and compare all that is seen.
 
-``python tests/live/compare_stomp.py [COUNT] [FIRST]`` starts an Artemis of its own (see ``servers/artemis.py``), plays the
-sequences with the seeds from FIRST (0) on, and tells those that differ; it ends with 1 where there are any.
+``python tests/live/compare_stomp.py [COUNT] [FIRST] [PROFILE]`` starts a broker of its own (an Artemis, or that of the PROFILE
+``activemq-classic`` or ``rabbitmq-stomp``; see ``servers``), plays the sequences with the seeds from FIRST (0) on, and tells those
+that differ; it ends with 1 where there are any.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import sys
 import tempfile
 import threading
 import time
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from factflow_infra_testing.wire.serving import serve
+from factflow_infra_testing.wire.stomp.dialects import DIALECTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,14 +29,14 @@ sys.path.insert(0, str(HERE.parent / "wire" / "stomp"))
 
 
 @contextlib.contextmanager
-def simulated() -> Iterator[int]:
-    """The port of a simulated Artemis, which a thread serves."""
+def simulated(profile: str = "artemis") -> Iterator[int]:
+    """The port of a simulated broker of ``profile``, which a thread serves."""
     ready, port = threading.Event(), 0
     loop = asyncio.new_event_loop()
 
     async def main() -> None:
         nonlocal port
-        async with await serve(profile="artemis") as server:
+        async with await serve(profile=profile) as server:
             port = server.port
             ready.set()
             await server.serve_forever()
@@ -55,22 +58,53 @@ def simulated() -> Iterator[int]:
         thread.join(10)
 
 
-def differences(server: Any, stomp: Any, seeds: range) -> Iterator[tuple[int, list[str]]]:
+class Broker(NamedTuple):
+    """Where the server of a profile is, and how one connects to it."""
+
+    module: str
+    kind: str
+    headers: dict[str, str]
+    port: str = "port"
+
+
+BROKERS = {
+    "artemis": Broker("artemis", "Artemis", {}),
+    "activemq-classic": Broker("activemq", "ActiveMq", {}),
+    "rabbitmq-stomp": Broker("rabbitmq", "RabbitMq", {"host": "/"}, "stomp_port"),
+}
+
+
+def connector(server: Any, profile: str) -> Any:
+    """``connect(**headers)``: a bare connection to a running server of ``profile``."""
+    stomp, row = importlib.import_module("servers.stomp"), BROKERS[profile]
+
+    def connect(**headers: str) -> Any:
+        return stomp.Stomp(getattr(server, row.port), server.user, server.password, **row.headers, **headers)
+
+    return connect
+
+
+def simulated_connector(port: int, profile: str) -> Any:
+    """The same, to a simulated one."""
+    stomp, row, dialect = importlib.import_module("servers.stomp"), BROKERS[profile], DIALECTS[profile]
+
+    def connect(**headers: str) -> Any:
+        return stomp.Stomp(port, dialect.user, dialect.password, **row.headers, **headers)
+
+    return connect
+
+
+def differences(server: Any, seeds: range, profile: str = "artemis") -> Iterator[tuple[int, list[str]]]:
     """Each seed, and the first step that differs, as lines: none where all is the same."""
     import stomp_sequences
 
-    with simulated() as port:
-
-        def real(**headers: str) -> Any:
-            return stomp.Stomp(server.port, server.user, server.password, **headers)
-
-        def ours(**headers: str) -> Any:
-            return stomp.Stomp(port, "artemis", "artemis", **headers)
-
+    with simulated(profile) as port:
+        real, ours = connector(server, profile), simulated_connector(port, profile)
         for seed in seeds:
-            theirs, mine = stomp_sequences.compare(real, ours, seed)
-            at = next((n for n, (one, other) in enumerate(zip(theirs, mine, strict=True)) if one != other), None)
-            yield seed, [] if at is None else [*map(str, mine[:at]), f"real: {theirs[at]}", f"ours: {mine[at]}"]
+            theirs, mine = stomp_sequences.compare(real, ours, seed, profile=profile)
+            pairs = list(zip_longest(theirs, mine))
+            at = next((n for n, (one, other) in enumerate(pairs) if one != other), None)
+            yield seed, [] if at is None else [*map(str, mine[:at]), f"real: {pairs[at][0]}", f"ours: {pairs[at][1]}"]
 
 
 def tell(text: str) -> None:
@@ -78,26 +112,27 @@ def tell(text: str) -> None:
     sys.stdout.flush()
 
 
-def main(count: int = 500, first: int = 0) -> int:
-    artemis, stomp = importlib.import_module("servers.artemis"), importlib.import_module("servers.stomp")
-    missing = artemis.missing()
+def main(count: int = 500, first: int = 0, profile: str = "artemis") -> int:
+    row = BROKERS[profile]
+    module = importlib.import_module(f"servers.{row.module}")
+    missing = module.missing()
     if missing:
         tell(missing)
         return 2
     different, begin = [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        server = artemis.Artemis(Path(folder) / "artemis")
+        server = getattr(module, row.kind)(Path(folder) / row.module)
         server.start()
         try:
-            for seed, lines in differences(server, stomp, range(first, first + count)):
+            for seed, lines in differences(server, range(first, first + count), profile):
                 if lines:
                     different.append(seed)
                     tell("\n  ".join([f"sequence {seed}:", *lines]))
         finally:
             server.kill()
-    tell(f"{count} sequences, {len(different)} differ {different}, {time.monotonic() - begin:.0f} s")
+    tell(f"{profile}: {count} sequences, {len(different)} differ {different}, {time.monotonic() - begin:.0f} s")
     return 1 if different else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    sys.exit(main(*map(int, sys.argv[1:3]), *sys.argv[3:]))

@@ -1,22 +1,22 @@
-"""What the commands of an open session do."""
+"""What the commands of an open session do on Artemis."""
 
 from __future__ import annotations
 
 import time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from factflow_infra_testing.broker.entries import Message
-from factflow_infra_testing.broker.outcomes import Outcome
 from factflow_infra_testing.wire.stomp.addresses import QUALIFIED, TYPES
 from factflow_infra_testing.wire.stomp.content import Content
 from factflow_infra_testing.wire.stomp.errors import StompError, not_simulated
+from factflow_infra_testing.wire.stomp.sending import Sending, whole
 from factflow_infra_testing.wire.stomp.subscriptions import ACK_MODES, AUTO, CLIENT, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from factflow_infra_testing.wire.stomp.addresses import Target
+    from factflow_infra_testing.wire.stomp.addresses import Addresses, Target
     from factflow_infra_testing.wire.stomp.connection import StompConnection
     from factflow_infra_testing.wire.stomp.frames import Frame
 
@@ -26,28 +26,19 @@ _UNKNOWN_HEADERS: Final = (
     *("JMSXGroupID", "JMSXGroupSeq", "AMQ_SCHEDULED_REPEAT", "AMQ_SCHEDULED_PERIOD", "AMQ_SCHEDULED_CRON"),
     *("_AMQ_GROUP_ID", "_AMQ_LVQ_NAME", "_AMQ_SCHED_DELIVERY"),
 )
-_LONGEST_NUMBER: Final = 18
 
 
-class Sending:
-    """A message that was sent, and where it goes: published at once, or when its transaction is committed."""
+def _addresses(connection: StompConnection) -> Addresses:
+    return cast("Addresses", connection.front_end.destinations)
 
-    __slots__ = ("due", "message", "targets")
 
-    def __init__(self, message: Message, targets: list[Target], due: float | None) -> None:
-        self.message = message
-        self.targets = targets
-        self.due = due
-
-    def apply(self, connection: StompConnection) -> Outcome:
-        broker = connection.server.broker
-        outcome = Outcome.ROUTED
-        for target in self.targets:
-            if self.due is not None and self.due > broker.now:
-                broker.schedule(self.due, target.exchange, target.key, self.message)
-            elif broker.publish(target.exchange, target.key, self.message) is Outcome.REFUSED:
-                outcome = Outcome.REFUSED
-        return outcome
+def _route(connection: StompConnection, destination: str, routing_type: str | None) -> list[Target]:
+    """Where a SEND goes, which for a qualified name depends on the last one (ART-13)."""
+    address, qualified, _ = destination.partition(QUALIFIED)
+    whole = bool(qualified) and connection.last_route == (address, routing_type)
+    if not whole:
+        connection.last_route = None if qualified else (address, routing_type)
+    return _addresses(connection).targets(destination, routing_type, whole=whole)
 
 
 def send(connection: StompConnection, frame: Frame) -> None:
@@ -92,15 +83,15 @@ def send(connection: StompConnection, frame: Frame) -> None:
         source=content.source,
         laboratory=not connection.exposed,
     )
-    front_end.addresses.provide(destination, routing_type)
-    sending = Sending(message, connection.route(destination, routing_type), due)
+    _addresses(connection).provide(destination, routing_type)
+    sending = Sending(message, _route(connection, destination, routing_type), due)
     transaction = headers.get("transaction")
     if transaction is not None:
         # What is sent in a transaction that was not begun is answered, and lost (ART-33).
         connection.transactions.get(transaction, []).append(sending)
         connection.receipt(frame)
         return
-    connection.publish([sending], front_end.addresses.label(destination), frame)
+    connection.publish([sending], _addresses(connection).label(destination), frame)
 
 
 def subscribe(connection: StompConnection, frame: Frame) -> None:
@@ -120,7 +111,7 @@ def subscribe(connection: StompConnection, frame: Frame) -> None:
     name = headers.get("id") or f"subscription/{destination}"
     if name in connection.subscriptions:
         raise StompError(f"There already is a subscription for: {name}. Use unique subscription IDs")
-    addresses = connection.front_end.addresses
+    addresses = _addresses(connection)
     addresses.provide(destination, routing_type)
     durable_name = headers.get("durable-subscription-name", headers.get("durable-subscriber-name"))
     queue, temporary = addresses.subscribe(
@@ -165,6 +156,8 @@ def unsubscribe(connection: StompConnection, frame: Frame) -> None:
 def acknowledge(connection: StompConnection, frame: Frame) -> None:
     """ACK and NACK: Artemis makes no difference between them (ART-1), nor takes notice of a transaction (ART-7)."""
     headers = frame.headers
+    if frame.command == "NACK" and connection.version == "1.0":
+        raise unknown("NACK")
     if connection.version == "1.2":
         name = headers.get("id")
         if name is None:
@@ -213,7 +206,7 @@ def commit(connection: StompConnection, frame: Frame) -> None:
     if sendings is None:
         raise StompError(f"AMQ339013 Error committing {name}")
     if sendings:
-        connection.publish(sendings, connection.front_end.addresses.label(sendings[0].message.payload.address), frame)
+        connection.publish(sendings, _addresses(connection).label(sendings[0].message.payload.address), frame)
     else:
         connection.receipt(frame)
 
@@ -247,6 +240,27 @@ HANDLERS: Final[Mapping[str, Callable[[StompConnection, Frame], None]]] = Mappin
 )
 
 
+def unknown(command: str) -> StompError:
+    """The answer to a command that there is not."""
+    return StompError(f"AMQ339029 Unsupported command {command}")
+
+
+def stranger(command: str) -> StompError:
+    """The answer to a command before CONNECT."""
+    return StompError("a session begins with CONNECT", f"got {command}")
+
+
+def error_headers(error: StompError, frame: Frame | None, length: int) -> list[tuple[str, str]]:
+    """The headers of an ERROR beside its message."""
+    headers = [("content-type", "text/plain")]
+    if frame is not None and "receipt" in frame.headers:
+        headers.append(("receipt-id", frame.headers["receipt"]))
+    headers.append(("content-length", str(length)))
+    if error.message.startswith("AMQ339002"):
+        headers.append(("version", "1.0,1.1,1.2"))
+    return headers
+
+
 def _routing_type(headers: Mapping[str, str], name: str, error: str) -> str | None:
     routing_type = headers.get(name)
     if routing_type is not None and routing_type not in TYPES:
@@ -255,10 +269,7 @@ def _routing_type(headers: Mapping[str, str], name: str, error: str) -> str | No
 
 
 def _whole(text: str) -> int:
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdecimal() and len(digits) <= _LONGEST_NUMBER):
-        raise StompError(_SEND_ERROR, f"no whole number: {text!r}")
-    return int(text)
+    return whole(text, _SEND_ERROR)
 
 
 def _window(text: str | None, ack_mode: str) -> int:

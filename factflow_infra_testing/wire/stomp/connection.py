@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra_testing.broker.outcomes import Outcome
 from factflow_infra_testing.search.network_faults import BEFORE, INSIDE
 from factflow_infra_testing.wire.line import WireLine
-from factflow_infra_testing.wire.stomp.addresses import QUALIFIED
-from factflow_infra_testing.wire.stomp.commands import HANDLERS
 from factflow_infra_testing.wire.stomp.errors import MalformedError, StompError
 from factflow_infra_testing.wire.stomp.frames import CONNECTING, Cutter, write
-from factflow_infra_testing.wire.stomp.login import Login, log_in
 from factflow_infra_testing.wire.stomp.operations import named
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from factflow_infra_testing.broker.entries import Delivery
-    from factflow_infra_testing.wire.stomp.addresses import Target
-    from factflow_infra_testing.wire.stomp.commands import Sending
+    from factflow_infra_testing.broker.sessions import Session
     from factflow_infra_testing.wire.stomp.frames import Frame
     from factflow_infra_testing.wire.stomp.frontend import StompFrontEnd
+    from factflow_infra_testing.wire.stomp.login import Login
+    from factflow_infra_testing.wire.stomp.sending import Applied
     from factflow_infra_testing.wire.stomp.subscriptions import Subscription
 
 HEART_BEAT: Final = b"\n"
-LOGIN_SECONDS: Final = 60.0
 
 
 class StompConnection(WireLine):
@@ -35,15 +32,25 @@ class StompConnection(WireLine):
     def __init__(self, front_end: StompFrontEnd, *, exposed: bool | None = None, client: str = "") -> None:
         super().__init__(front_end.server, exposed=exposed, client=client)
         self.front_end = front_end
+        self.dialect = front_end.dialect
         self.version = "1.2"
         self.client_id: str | None = None
+        self.user = ""
+        self.number = 0
+        self.channel: Session | None = None
+        """What all subscriptions have in common, where they do."""
         self.subscriptions: dict[str, Subscription] = {}
-        self.transactions: dict[str, list[Sending]] = {}
+        self.transactions: dict[str, list[Any]] = {}
+        """What waits for the end of its transaction, as the dialect notes it."""
         self.held: dict[str, tuple[Subscription, Delivery]] = {}
         """What is to be acked, by the id of its MESSAGE frame."""
-        self._cutter = Cutter()
+        self._cutter = Cutter(
+            drops_colons=self.dialect.drops_colons,
+            most_headers=self.dialect.most_headers,
+            longest_header=self.dialect.longest_header,
+        )
         self._login: Login | None = None
-        self._last_route: tuple[str, str | None] | None = None
+        self.last_route: tuple[str, str | None] | None = None
         self._waiting: list[bytes] = []  # what came while the broker was away, or behind a frame that is late
         self._waiting_until = 0.0
         self._late: tuple[Frame, Iterator[Frame]] | None = None
@@ -54,7 +61,7 @@ class StompConnection(WireLine):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self.attach(transport):
-            self._later(LOGIN_SECONDS + self.server.downtime, self._check_patience)
+            self._later(self.dialect.login_seconds + self.server.downtime, self._check_patience)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -152,39 +159,47 @@ class StompConnection(WireLine):
 
     def _handler(self, frame: Frame) -> Callable[[StompConnection, Frame], None]:
         if self._login is None:
-            raise StompError("a session begins with CONNECT", f"got {frame.command}")
-        handler = HANDLERS.get(frame.command)
-        if handler is None or (frame.command == "NACK" and self.version == "1.0"):
-            raise StompError(f"AMQ339029 Unsupported command {frame.command}")
+            raise self.dialect.stranger(frame.command)
+        handler = self.dialect.handlers.get(frame.command)
+        if handler is None:
+            raise self.dialect.unknown(frame.command)
         return handler
 
     def _connect(self, frame: Frame) -> None:
-        login = log_in(frame.headers, self.front_end.users)
-        for timer in self._timers:  # of an earlier login, which Artemis allows
+        if self._login is not None and self.dialect.again is not None:
+            raise self.dialect.again
+        login = self.dialect.log_in(self, frame.headers)
+        for timer in self._timers:  # of an earlier login
             timer.cancel()
         self._timers.clear()
         self._login = login
         self.version = self._cutter.version = login.version
         self.client_id = login.client_id
-        headers = login.answer(self.front_end.new_number())
-        if "receipt" in frame.headers:
-            headers.append(("receipt-id", frame.headers["receipt"]))
+        self.user = frame.headers.get("login", next(iter(self.front_end.users)))
+        self.number = self.front_end.new_number()
+        headers = self.dialect.welcome(login, self.number, frame.headers.get("receipt"))
         self.send(write("CONNECTED", headers, version=login.version))
         if login.sends_every:
             self._later(login.sends_every, self._beat)
-        self._later(login.patience, self._check_patience)
+        if login.patience:
+            self._later(login.patience, self._check_patience)
 
     def _check_patience(self) -> None:
         if self.cut or not self.server_open or self._transport.is_closing():
             return
         now = self._loop.time()
-        patience = LOGIN_SECONDS if self._login is None else self._login.patience
+        patience = self.dialect.login_seconds if self._login is None else self._login.patience
         due = max(self._last_in, self.server.up_at) + patience
         if now < due:
             self._timers = [timer for timer in self._timers if timer.when() > now]
             self._later(due - now, self._check_patience)
             return
         self.server.advance()
+        if not self.dialect.tells_silence:
+            self._end()
+            self._finish()
+            self.server.flush()
+            return
         text = f"AMQ229014: Did not receive data from {self.client} within the {patience * 1000:g}ms connection TTL."
         self._refuse(StompError(f"{text} The connection will now be closed."), None)
         self.server.flush()
@@ -201,21 +216,13 @@ class StompConnection(WireLine):
 
     # --- for the commands -------------------------------------------------------------------------------------------
 
-    def route(self, destination: str, routing_type: str | None) -> list[Target]:
-        """Where a SEND goes, which for a qualified name depends on the last one (ART-13)."""
-        address, qualified, _ = destination.partition(QUALIFIED)
-        whole = bool(qualified) and self._last_route == (address, routing_type)
-        if not whole:
-            self._last_route = None if qualified else (address, routing_type)
-        return self.front_end.addresses.targets(destination, routing_type, whole=whole)
-
     def receipt(self, frame: Frame) -> None:
         """Answer ``frame`` where it asked for that."""
         receipt = frame.headers.get("receipt")
         if receipt is not None:
             self.send(write("RECEIPT", [("receipt-id", receipt)], version=self.version))
 
-    def publish(self, sendings: list[Sending], label: str, frame: Frame) -> None:
+    def publish(self, sendings: Sequence[Applied], label: str, frame: Frame) -> None:
         """Have the broker take messages, all of them at once, and answer ``frame``, unless a fault strikes."""
 
         def apply() -> Outcome:
@@ -227,12 +234,12 @@ class StompConnection(WireLine):
             if self.cut or not self.server_open:
                 return
             if outcome is Outcome.REFUSED:
-                self._refuse(StompError(f"AMQ229102: Address {label!r} is full."), frame)
+                self._refuse(StompError(self.dialect.full.format(label)), frame)
             else:
                 self.receipt(frame)
 
         self._unconfirmed += 1
-        self.server.meet_publish(self, label, sendings[0].message.key, apply, confirm)
+        self.server.meet_publish(self, label, sendings[0].key, apply, confirm)
 
     def forget_held(self, ack_id: str, subscription: Subscription, deliveries: list[Delivery]) -> None:
         """``deliveries`` of ``subscription`` are settled, the last of them by ``ack_id``."""
@@ -244,15 +251,25 @@ class StompConnection(WireLine):
             key: known for key, known in self.held.items() if known[0] is not subscription or known[1].tag not in tags
         }
 
-    def end_subscription(self, subscription: Subscription) -> None:
-        """What it holds goes back; a queue of its own goes with it."""
+    def end_subscription(self, subscription: Subscription, *, forget: bool = True) -> None:
+        """What it holds goes back; a queue of its own goes with it. ``forget``: acking what it held is a mistake from now on."""
         del self.subscriptions[subscription.id]
-        self.held = {key: known for key, known in self.held.items() if known[0] is not subscription}
+        if forget:
+            self.held = {key: known for key, known in self.held.items() if known[0] is not subscription}
         self.outbox = [item for item in self.outbox if item[0] is not subscription]
         broker = self.server.broker
         broker.close_session(subscription.session)
         if subscription.temporary:
             broker.delete_queue(subscription.queue)
+
+    def tell_cancelled(self, name: str) -> None:
+        """The queue behind the subscription ``name`` was deleted, by whomever."""
+        if self.cut or not self.server_open or self._finishing:
+            return
+        text = f"The server has canceled a subscription.\nNo more messages will be delivered for \"id='{name}'\".\n"
+        headers = [("message", "Server cancelled subscription"), ("subscription", name)]
+        headers += self.dialect.error_headers(StompError(""), None, len(text))
+        self.send(write("ERROR", headers, text.encode(), version=self.version))
 
     def say_goodbye(self) -> None:
         """The client has: what is unsettled goes back, and the connection ends when all is written."""
@@ -263,15 +280,10 @@ class StompConnection(WireLine):
         """Tell the client what is wrong, and mostly end the connection."""
         if self.cut or not self.server_open or self._finishing:
             return
-        headers = [("message", error.message), ("content-type", "text/plain")]
-        if frame is not None and "receipt" in frame.headers:
-            headers.append(("receipt-id", frame.headers["receipt"]))
         body = error.details.encode("utf-8", "replace")
-        headers.append(("content-length", str(len(body))))
-        if error.message.startswith("AMQ339002"):
-            headers.append(("version", "1.0,1.1,1.2"))
+        headers = [("message", error.message), *self.dialect.error_headers(error, frame, len(body))]
         self.send(write("ERROR", headers, body, version=self.version))
-        if error.closes or self._login is None:
+        if error.closes:
             self._end()
             self._finish()
 
@@ -286,6 +298,8 @@ class StompConnection(WireLine):
             self.held.clear()
             self.outbox.clear()
             self._cutter.clear()
+            if self.dialect.ended is not None:
+                self.dialect.ended(self)
             self.server.broker.close_connection(self.connection, goodbye=goodbye)
 
     def _finish(self) -> None:

@@ -1,4 +1,4 @@
-"""A message as Artemis keeps it, and the MESSAGE frame that it becomes."""
+"""A message as a broker keeps it, and the MESSAGE frame that it becomes on Artemis."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from factflow_infra_testing.broker.entries import Delivery, Message
+    from factflow_infra_testing.wire.stomp.subscriptions import Subscription
 
 _ID: Final = RESERVED_HEADER_PREFIX + "id"
 _SOURCE: Final = DEAD_LETTER_HEADER_PREFIX + "source"
@@ -86,17 +87,16 @@ def content_of(message: Message, queue: str) -> Content:
     return Content(0, queue, None, headers, body, text=False, persistent=message.persistent, timestamp=0)
 
 
-def message_frame(
-    delivery: Delivery, *, subscription: str, consumer: int, acked: bool, version: str
-) -> tuple[str, bytes]:
-    """The id to ack it by, and the MESSAGE frame. ``acked``: the client is to ack it."""
+def message_of(subscription: Subscription, delivery: Delivery) -> tuple[str, bytes]:
+    """The id to ack ``delivery`` by, and its MESSAGE frame."""
+    consumer, version = subscription.number, subscription.connection.version
     message = delivery.entry.message
     content = content_of(message, delivery.queue.name)
     own = content.headers
     number = content.number or delivery.entry.serial
     message_id = f"{consumer},{number}"
     dead = message.deaths[-1] if message.deaths else None
-    headers = [("subscription", subscription)]
+    headers = [("subscription", subscription.id)]
     if not content.text:
         headers.append(("content-length", str(len(content.body))))
     headers += [("message-id", message_id), ("destination", delivery.queue.name if dead else content.address)]
@@ -122,7 +122,7 @@ def message_frame(
             headers.append(("_AMQ_ORIG_ROUTING_TYPE", _ROUTING_TYPES[content.routing_type]))
     if content.routing_type is not None and version != "1.0":
         headers.append(("destination-type", content.routing_type))
-    if acked and version == "1.2":
+    if subscription.acked and version == "1.2":
         headers.append(("ack", message_id))
     body = content.body
     if content.text:

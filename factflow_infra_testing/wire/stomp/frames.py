@@ -59,10 +59,18 @@ class Frame:
 
 
 class Cutter:
-    """Cuts what arrives into frames. ``version`` is the one agreed on: it says how headers are escaped."""
+    """Cuts what arrives into frames. ``version`` is the one agreed on: it says how headers are escaped.
 
-    def __init__(self) -> None:
+    ``drops_colons``: of a value those go that are not escaped. ``most_headers``: in a frame; ``longest_header``: in bytes.
+    """
+
+    def __init__(
+        self, *, drops_colons: bool = True, most_headers: int = MAX_HEADERS, longest_header: int = MAX_HEAD_BYTES
+    ) -> None:
         self.version = "1.2"
+        self.drops_colons = drops_colons
+        self.most_headers = most_headers
+        self.longest_header = longest_header
         self._buffer = bytearray()
         self._seen = 0  # so far nothing was found in the buffer
         self._named = False  # whether the buffer begins with a command
@@ -126,8 +134,10 @@ class Cutter:
 
     def _parse(self, head: bytes) -> Frame:
         lines = head.split(b"\n")
-        if len(lines) > MAX_HEADERS + 1:
-            raise MalformedError(f"a frame has more than {MAX_HEADERS} headers")
+        if len(lines) > self.most_headers + 1:
+            raise MalformedError(f"a frame has more than {self.most_headers} headers")
+        if len(head) > self.longest_header and max(map(len, lines)) > self.longest_header:
+            raise MalformedError(f"a header of more than {self.longest_header} bytes")
         texts = [line.removesuffix(b"\r").decode("utf-8", "replace") for line in lines]
         command = texts[0]
         plain = command in CONNECTING
@@ -137,7 +147,7 @@ class Cutter:
             if not colon:
                 raise MalformedError(f"a header without a colon: {_shown(line.encode())}")
             if not plain:
-                if self.version != "1.0":
+                if self.drops_colons and self.version != "1.0":
                     value = value.replace(":", "")  # a colon that is not escaped is dropped (ART-32)
                 name, value = self._unescaped(name), self._unescaped(value)
             headers.setdefault(name, value)

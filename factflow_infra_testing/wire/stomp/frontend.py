@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from factflow_infra_testing.wire.stomp.addresses import Addresses
 from factflow_infra_testing.wire.stomp.connection import StompConnection
+from factflow_infra_testing.wire.stomp.dialects import DIALECTS
 
 if TYPE_CHECKING:
     from factflow_infra_testing.broker.server import SimulatedBroker
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 PORT: Final = 61613
 EXPOSED_PORT: Final = 61614
 """In a simulation: whoever connects here meets the faults, the test itself included."""
-USER: Final = "artemis"
-PASSWORD: Final = "artemis"  # noqa: S105 - of a simulated broker
+USER: Final = DIALECTS["artemis"].user
+PASSWORD: Final = DIALECTS["artemis"].password
+"""Of a simulated Artemis."""
 
 
 class StompFrontEnd:
-    """Speaks STOMP 1.0 to 1.2 for ``server``, as Artemis does. ``users``: passwords by name.
+    """Speaks STOMP 1.0 to 1.2 for ``server``, as the broker of its profile does. ``users``: passwords by name.
 
     In a simulation a connection belongs to the process that made it, and meets the faults of the run; the test's own do
     not. On real sockets ``exposed`` says which.
@@ -27,8 +28,9 @@ class StompFrontEnd:
 
     def __init__(self, server: SimulatedBroker, *, users: dict[str, str] | None = None) -> None:
         self.server = server
-        self.users = {USER: PASSWORD} if users is None else users
-        self.addresses = Addresses(server.broker)
+        self.dialect = dialect = DIALECTS[server.broker.profile.name]
+        self.users = {dialect.user: dialect.password} if users is None else users
+        self.destinations = dialect.destinations(server.broker)
         self._numbers = 0
 
     def connection(self, *, exposed: bool | None = None, client: str = "") -> StompConnection:

@@ -1,4 +1,4 @@
-"""CONNECT: versions, credentials and heart-beats."""
+"""CONNECT on Artemis: versions, credentials and heart-beats. What was agreed on has the same form on every broker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_DIGITS: Final = 9
 @dataclass(frozen=True, slots=True)
 class Login:
     """What was agreed on. ``asked``: the client named versions. ``sends_every``: seconds between the broker's heart-beats, 0
-    for none. ``patience``: seconds of silence after which it gives the client up. ``heart_beat``: the broker's header, ``None``
+    for none. ``patience``: seconds of silence after which it gives the client up, 0 for never. ``heart_beat``: the broker's header, ``None``
     where the client sent none.
     """
 
@@ -34,15 +34,18 @@ class Login:
     patience: float
     heart_beat: str | None
 
-    def answer(self, session: int) -> list[tuple[str, str]]:
-        """The headers of CONNECTED."""
-        headers = [("version", self.version)] if self.asked else []
-        headers.append(("session", f"{session:08x}"))
-        if self.version != "1.0":
-            headers.append(("server", SERVER))
-        if self.heart_beat is not None:
-            headers.append(("heart-beat", self.heart_beat))
-        return headers
+
+def welcome(login: Login, session: int, receipt: str | None) -> list[tuple[str, str]]:
+    """The headers of CONNECTED."""
+    headers = [("version", login.version)] if login.asked else []
+    headers.append(("session", f"{session:08x}"))
+    if login.version != "1.0":
+        headers.append(("server", SERVER))
+    if login.heart_beat is not None:
+        headers.append(("heart-beat", login.heart_beat))
+    if receipt is not None:
+        headers.append(("receipt-id", receipt))
+    return headers
 
 
 def log_in(headers: Mapping[str, str], users: Mapping[str, str]) -> Login:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _destination(connection: StompConnection, frame: Frame) -> str:
-    return connection.front_end.addresses.label(frame.headers.get("destination", ""))
+    return connection.front_end.destinations.label(frame.headers.get("destination", ""))
 
 
 def _settled(connection: StompConnection, frame: Frame) -> str:
@@ -29,7 +29,7 @@ def _settled(connection: StompConnection, frame: Frame) -> str:
 def _subscribed(connection: StompConnection, frame: Frame) -> str:
     durable = frame.headers.get("durable-subscription-name")
     if durable is not None:
-        return connection.front_end.addresses.label(f"::{connection.client_id}.{durable}")
+        return connection.front_end.destinations.label(f"::{connection.client_id}.{durable}")
     return _destination(connection, frame)
 
 

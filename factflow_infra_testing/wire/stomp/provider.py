@@ -6,7 +6,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from factflow_infra_testing.wire.links import lay_links
-from factflow_infra_testing.wire.stomp.frontend import EXPOSED_PORT, PASSWORD, PORT, USER, StompFrontEnd
+from factflow_infra_testing.wire.stomp.dialects import DIALECTS
+from factflow_infra_testing.wire.stomp.frontend import EXPOSED_PORT, PORT, StompFrontEnd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,8 @@ def listening(broker: SimulatedBroker) -> StompFrontEnd:
 def broker_uris(broker: SimulatedBroker, *, exposed: bool = False) -> list[str]:
     """Where a client in the simulation finds ``broker``. ``exposed``: the test's own client meets the faults as well."""
     port = EXPOSED_PORT if exposed else PORT
-    return [f"stomp://{USER}:{PASSWORD}@{host}:{port}" for host in broker.hosts]
+    dialect = DIALECTS[broker.profile.name]
+    return [f"stomp://{dialect.user}:{dialect.password}@{host}:{port}" for host in broker.hosts]
 
 
 def wire_provider(broker: SimulatedBroker, *, host: str, exposed: bool, options: Mapping[str, Any]) -> QueueProtocol:

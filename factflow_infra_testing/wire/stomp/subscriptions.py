@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from factflow_infra_testing.wire.stomp.content import message_frame
-
 if TYPE_CHECKING:
     from factflow_infra_testing.broker.entries import Delivery
     from factflow_infra_testing.broker.sessions import Consumer, Session
@@ -18,31 +16,41 @@ ACK_MODES: Final = (AUTO, CLIENT, INDIVIDUAL)
 
 
 class Subscription:
-    """One SUBSCRIBE of ``connection``. ``number`` is the broker's, the first part of its message ids."""
+    """One SUBSCRIBE of ``connection``. ``number`` is the broker's own. ``session``: one that it has in common with others."""
 
-    __slots__ = ("_frames", "ack_mode", "connection", "consumer", "id", "number", "queue", "session", "temporary")
+    __slots__ = (
+        *("_frames", "_message", "ack_mode", "acked", "connection", "consumer", "id", "number", "queue", "session"),
+        "temporary",
+    )
 
-    def __init__(self, connection: StompConnection, name: str, *, ack_mode: str, queue: str, temporary: bool) -> None:
+    def __init__(
+        self,
+        connection: StompConnection,
+        name: str,
+        *,
+        ack_mode: str,
+        queue: str,
+        temporary: bool,
+        session: Session | None = None,
+    ) -> None:
         self.connection = connection
         self.id = name
         self.ack_mode = ack_mode
+        self.acked = ack_mode != AUTO
         self.queue = queue
         self.temporary = temporary
         self.number = connection.front_end.new_number()
-        self.session: Session = connection.server.broker.open_session(connection.connection)
+        self.session: Session = session or connection.server.broker.open_session(connection.connection)
         self.consumer: Consumer | None = None
         self._frames: dict[int, bytes] = {}
+        self._message = connection.front_end.dialect.message
 
     def weigh(self, delivery: Delivery) -> int:
         """The bytes that the window counts: those of the frame."""
-        acked = self.ack_mode != AUTO
-        connection = self.connection
-        ack_id, frame = message_frame(
-            delivery, subscription=self.id, consumer=self.number, acked=acked, version=connection.version
-        )
+        ack_id, frame = self._message(self, delivery)
         self._frames[delivery.tag] = frame
-        if acked:
-            connection.held[ack_id] = (self, delivery)
+        if self.acked:
+            self.connection.held[ack_id] = (self, delivery)
         return len(frame)
 
     def frame(self, delivery: Delivery) -> bytes:
@@ -57,4 +65,4 @@ class Subscription:
         connection.outbox.append((self, delivery))
 
     def cancelled(self) -> None:
-        """Its queue was deleted. Artemis says nothing to the client."""
+        """Its queue was deleted. Artemis and ActiveMQ Classic say nothing to the client."""

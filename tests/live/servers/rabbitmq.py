@@ -33,6 +33,8 @@ class RabbitMq(Server):
     ports: list[int] = field(default_factory=lambda: free_ports(4))
 
     NAME: ClassVar[str] = "RabbitMQ"
+    user: ClassVar[str] = USER
+    password: ClassVar[str] = PASSWORD
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -49,11 +49,11 @@ class Line:
         return found
 
 
-def play(scenario, decisions=None):
-    """Run ``await scenario(front_end)``, and give what it returns."""
+def play(scenario, decisions=None, profile="artemis"):
+    """Run ``await scenario(front_end)`` with a broker of ``profile``, and give what it returns."""
 
     async def main():
-        return await scenario(StompFrontEnd(SimulatedBroker("artemis", decisions)))
+        return await scenario(StompFrontEnd(SimulatedBroker(profile, decisions)))
 
     outcome = run(main)
     assert not outcome.unhandled, outcome.unhandled

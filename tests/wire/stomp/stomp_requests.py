@@ -3,6 +3,7 @@
 import re
 import socket
 import time
+from pathlib import Path
 
 QUIET_SECONDS = 0.25
 
@@ -12,7 +13,7 @@ def frame(command, *headers, body=b""):
 
 
 def connect(*headers, version="1.2"):
-    return ("CONNECT", f"accept-version:{version}", "host:localhost", "login:{user}", "passcode:{password}", *headers)
+    return ("CONNECT", f"accept-version:{version}", "host:{host}", "login:{user}", "passcode:{password}", *headers)
 
 
 QUEUE = ("destination:{q}", "destination-type:ANYCAST")
@@ -33,10 +34,8 @@ REQUESTS = {
     "connect without a host": [("CONNECT", "accept-version:1.2", "login:{user}", "passcode:{password}")],
     "connect 1.1 without a host": [("CONNECT", "accept-version:1.1", "login:{user}", "passcode:{password}")],
     "connect with a receipt": [connect("receipt:c")],
-    "connect with a wrong password": [
-        ("CONNECT", "accept-version:1.2", "host:localhost", "login:{user}", "passcode:x")
-    ],
-    "connect without a login": [("CONNECT", "accept-version:1.2", "host:localhost")],
+    "connect with a wrong password": [("CONNECT", "accept-version:1.2", "host:{host}", "login:{user}", "passcode:x")],
+    "connect without a login": [("CONNECT", "accept-version:1.2", "host:{host}")],
     "connect with bad heart-beats": [connect("heart-beat:x,y")],
     "connect with one heart-beat": [connect("heart-beat:5")],
     "connect with negative heart-beats": [connect("heart-beat:-1,0")],
@@ -232,6 +231,275 @@ REQUESTS = {
     "a long header": ["", ("SEND", *QUEUE, "receipt:x", "h:" + "v" * 20000)],
 }
 
+# --- what is asked of the other brokers ---------------------------------------------------------------------------------
+
+ARTEMIS_ONLY = {
+    # Its own headers, and names that only it knows.
+    *("send with a wrong type", "send with a lower case type", "send to a topic", "subscribe with a wrong type"),
+    *("subscribe with a wrong window", "subscribe as multicast to a queue", "subscribe as anycast to a topic"),
+    *("subscribe untyped to a queue", "subscribe to a qualified queue", "subscribe untyped to a qualified queue"),
+    *("subscribe as anycast to a qualified queue", "send to a qualified queue that is not there"),
+    *("send typed to a qualified queue that is not there", "send anycast to a topic"),
+    *("subscribe durably without a client-id", "subscribe durably", "subscribe durably to a queue"),
+    *("unsubscribe an unknown durable one", "unsubscribe a durable one without an id"),
+    *("unsubscribe a durable one in use elsewhere",),
+}
+_TYPES = {"destination-type:ANYCAST", "subscription-type:ANYCAST"}
+
+
+def _plain(request):
+    """A request to Artemis as one to a broker that takes what a destination is from its prefix."""
+    if isinstance(request, bytes):
+        return (
+            request.replace(b"destination-type:ANYCAST\n", b"")
+            .replace(b"destination-type:ANYCAST\r\n", b"")
+            .replace(b"destination:{q}", b"destination:/queue/{q}")
+        )
+    if isinstance(request, str):
+        return request
+    return tuple(line.replace("destination:{q}", "destination:/queue/{q}") for line in request if line not in _TYPES)
+
+
+_COMMON = {
+    name: [_plain(request) for request in requests] for name, requests in REQUESTS.items() if name not in ARTEMIS_ONLY
+}
+_Q_SEND = _plain(SEND)
+_Q_SUBSCRIBE = _plain(SUBSCRIBE)
+
+
+def _subscribed(*headers, ack="client-individual", name="a"):
+    return ("SUBSCRIBE", f"id:{name}", f"ack:{ack}", "receipt:u", *headers)
+
+
+def _sent(destination, *headers):
+    return ("SEND", f"destination:{destination}", "receipt:s", *headers)
+
+
+def _sent_to_each(destinations):
+    return {f"send to {shape}": ["", _sent(shape)] for shape in destinations}
+
+
+def _sent_and_received(destinations):
+    return {
+        f"send and receive {shape}": ["", _subscribed(f"destination:{shape}"), _sent(shape)] for shape in destinations
+    }
+
+
+_SHAPES = ("/queue/{q}", "/queue/{q}/deeper", "/queue/{q}.a:b c", "/topic/{q}", "/topic/{q}.a.b", "/temp-queue/{q}")
+_BOTH = {
+    **_COMMON,
+    **_sent_and_received(_SHAPES),
+    "send to a topic without subscribers": ["", _sent("/topic/{q}"), _subscribed("destination:/topic/{q}")],
+    "subscribe twice to a topic": [
+        "",
+        _subscribed("destination:/topic/{q}"),
+        _subscribed("destination:/topic/{q}", name="b"),
+        _sent("/topic/{q}", "h:v"),
+    ],
+    "two subscriptions of a queue": [
+        "",
+        _subscribed("destination:/queue/{q}"),
+        _subscribed("destination:/queue/{q}", name="b"),
+        _sent("/queue/{q}", "n:1"),
+        _sent("/queue/{q}", "n:2"),
+        _sent("/queue/{q}", "n:3"),
+    ],
+    "unsubscribe with messages held": [
+        "",
+        _Q_SEND,
+        _Q_SUBSCRIBE,
+        ("UNSUBSCRIBE", "id:a", "receipt:x"),
+        _subscribed("destination:/queue/{q}", name="b"),
+    ],
+    "a message without a body as auto": ["", _subscribed("destination:/queue/{q}", ack="auto"), _Q_SEND],
+    "headers of the broker's own": [
+        "",
+        _sent("/queue/{q}", "message-id:mine", "timestamp:7", "subscription:x", "redelivered:true", "ack:no"),
+        _Q_SUBSCRIBE,
+    ],
+    "well-known headers": [
+        "",
+        _sent("/queue/{q}", "content-type:text/plain", "correlation-id:c", "type:t", "priority:4", "expires:0"),
+        _Q_SUBSCRIBE,
+    ],
+}
+
+
+def _of_rabbitmq():
+    shapes = ("/exchange/amq.direct/{q}", "/exchange/amq.topic/{q}", "/amq/queue/{q}", "/exchange/{q}", "/other/{q}")
+    bare = ("{q}", "/queue/", "/topic/", "/exchange/", "queue/{q}", "/exchange/amq.direct", "/reply-queue/{q}")
+    durable = ("destination:/topic/{q}", "durable:true", "auto-delete:false")
+    return {
+        **_BOTH,
+        **_sent_and_received(shapes),
+        **_sent_to_each((*shapes, *bare)),
+        **{f"subscribe to {shape}": ["", _subscribed(f"destination:{shape}")] for shape in bare},
+        "an amq queue that is there": ["", _Q_SEND, _subscribed("destination:/amq/queue/{q}"), _sent("/amq/queue/{q}")],
+        "another virtual host": [
+            ("CONNECT", "accept-version:1.2", "host:none", "login:{user}", "passcode:{password}"),
+        ],
+        "prefetch-count": [
+            "",
+            _sent("/queue/{q}", "n:1"),
+            _sent("/queue/{q}", "n:2"),
+            _subscribed("destination:/queue/{q}", "prefetch-count:1"),
+        ],
+        "a wrong prefetch-count": ["", _subscribed("destination:/queue/{q}", "prefetch-count:few")],
+        "subscribe durably": ["", _subscribed(*durable), _sent("/topic/{q}")],
+        "subscribe durably by persistent": [
+            "",
+            _subscribed("destination:/topic/{q}", "persistent:true"),
+            _sent("/topic/{q}"),
+        ],
+        "subscribe durably without an id": ["", ("SUBSCRIBE", *durable, "receipt:u")],
+        "subscribe durably and come back": [
+            "",
+            _subscribed(*durable),
+            ("UNSUBSCRIBE", "id:a", "receipt:x"),
+            _sent("/topic/{q}", "n:1"),
+            _subscribed(*durable),
+        ],
+        "end a durable subscription": [
+            "",
+            _subscribed(*durable),
+            ("UNSUBSCRIBE", "id:a", "destination:/topic/{q}", "durable:true", "receipt:x"),
+            _sent("/topic/{q}", "n:1"),
+            _subscribed(*durable),
+        ],
+        "end a durable subscription without a destination": [
+            "",
+            _subscribed(*durable),
+            ("UNSUBSCRIBE", "id:a", "durable:true", "receipt:x"),
+        ],
+        "a topic's pattern": [
+            "",
+            _subscribed("destination:/topic/{q}.*"),
+            _sent("/topic/{q}.a"),
+            _sent("/topic/{q}.a.b"),
+            _sent("/topic/{q}"),
+        ],
+        "a topic's long pattern": [
+            "",
+            _subscribed("destination:/topic/{q}.#"),
+            _sent("/topic/{q}.a.b"),
+            _sent("/topic/{q}"),
+        ],
+        "declare a queue otherwise": ["", _Q_SEND, _subscribed("destination:/queue/{q}", "x-message-ttl:5000")],
+        "a queue that deletes itself": ["", _subscribed("destination:/queue/{q}", "auto-delete:true"), _Q_SEND],
+        "a quorum queue": ["", _subscribed("destination:/queue/{q}", "x-queue-type:quorum"), _Q_SEND],
+        "a queue with a name of its own": [
+            "",
+            _subscribed("destination:/topic/{q}", "x-queue-name:{q}own"),
+            _sent("/amq/queue/{q}own"),
+        ],
+        "an exclusive queue": ["", _subscribed("destination:/queue/{q}", "exclusive:true"), _Q_SEND],
+        "reply to a temporary queue": ["", _sent("/queue/{q}", "reply-to:/temp-queue/{q}"), _Q_SUBSCRIBE],
+        "expiration": ["", _sent("/queue/{q}", "expiration:60000", "priority:3"), _Q_SUBSCRIBE],
+        "wrong expiration": ["", _sent("/queue/{q}", "expiration:soon"), _Q_SUBSCRIBE],
+        "wrong priority in a queue": ["", _sent("/queue/{q}", "priority:many"), _Q_SUBSCRIBE],
+        "amqp headers": [
+            "",
+            _sent(
+                "/queue/{q}",
+                "amqp-message-id:m",
+                "app-id:app",
+                "user-id:guest",
+                "content-encoding:gzip",
+                "delivery-mode:2",
+            ),
+            _Q_SUBSCRIBE,
+        ],
+        "another's user-id": ["", _sent("/queue/{q}", "user-id:else")],
+    }
+
+
+def _of_activemq():
+    shapes = (
+        "{q}",
+        "queue://{q}",
+        "topic://{q}",
+        "/temp-topic/{q}",
+        "/queue/{q}.>",
+        "/queue/{q},/queue/{q}b",
+        "/other/{q}",
+    )
+    bare = ("/queue/", "/topic/", "/queue/{q}.*", "/queue/{q}?consumer.prefetchSize=1", "/dsub/{q}")
+    durable = ("destination:/topic/{q}", "activemq.subscriptionName:d")
+    client = connect("client-id:{q}c")
+    return {
+        **_BOTH,
+        **_sent_and_received(shapes),
+        **_sent_to_each((*shapes, *bare)),
+        "prefetch": [
+            "",
+            _sent("/queue/{q}", "n:1"),
+            _sent("/queue/{q}", "n:2"),
+            _subscribed("destination:/queue/{q}", "activemq.prefetchSize:1"),
+        ],
+        "no prefetch": [
+            "",
+            _sent("/queue/{q}", "n:1"),
+            _subscribed("destination:/queue/{q}", "activemq.prefetchSize:0"),
+        ],
+        "a wrong prefetch": ["", _subscribed("destination:/queue/{q}", "activemq.prefetchSize:few")],
+        "a selector of numbers": [
+            "",
+            _subscribed("destination:/queue/{q}", "selector:n = 2"),
+            _sent("/queue/{q}", "n:1"),
+            _sent("/queue/{q}", "n:2"),
+        ],
+        "subscribe durably without a client-id": ["", _subscribed(*durable), _sent("/topic/{q}")],
+        "subscribe durably": [client, _subscribed(*durable), _sent("/topic/{q}")],
+        "subscribe durably to a queue": [
+            client,
+            _subscribed("destination:/queue/{q}", "activemq.subscriptionName:d"),
+            _Q_SEND,
+        ],
+        "subscribe durably and come back": [
+            client,
+            _subscribed(*durable),
+            ("UNSUBSCRIBE", "id:a", "receipt:x"),
+            _sent("/topic/{q}", "n:1", "persistent:true"),
+            _subscribed(*durable),
+        ],
+        "end a durable subscription": [
+            client,
+            _subscribed(*durable),
+            ("UNSUBSCRIBE", "id:a", "receipt:x"),
+            ("UNSUBSCRIBE", "id:a", "activemq.subscriptionName:d", "receipt:y"),
+            _sent("/topic/{q}", "n:1", "persistent:true"),
+            _subscribed(*durable),
+        ],
+        "end a durable subscription at once": [
+            client,
+            _subscribed(*durable),
+            ("UNSUBSCRIBE", "id:a", "activemq.subscriptionName:d", "receipt:y"),
+        ],
+        "end an unknown durable subscription": [
+            client,
+            ("UNSUBSCRIBE", "id:a", "activemq.subscriptionName:zz", "receipt:x"),
+        ],
+        "a durable subscription twice": [
+            client,
+            _subscribed(*durable),
+            _subscribed(*durable, name="b"),
+            _sent("/topic/{q}", "n:1"),
+        ],
+        "exclusive": ["", _subscribed("destination:/queue/{q}", "activemq.exclusive:true"), _Q_SEND],
+        "retroactive": ["", _subscribed("destination:/topic/{q}", "activemq.retroactive:true"), _sent("/topic/{q}")],
+        "an unknown option": ["", _subscribed("destination:/queue/{q}", "activemq.nonsense:1"), _Q_SEND],
+        "a delay": ["", _sent("/queue/{q}", "AMQ_SCHEDULED_DELAY:50"), _Q_SUBSCRIBE],
+        "a group": ["", _sent("/queue/{q}", "JMSXGroupID:g"), _Q_SUBSCRIBE],
+        "a transformation": ["", _sent("/queue/{q}", "transformation:jms-map-json"), _Q_SUBSCRIBE],
+        "expired": ["", _sent("/queue/{q}", "expires:5"), _Q_SUBSCRIBE],
+        "reply to a temporary queue": ["", _sent("/queue/{q}", "reply-to:/temp-queue/{q}"), _Q_SUBSCRIBE],
+    }
+
+
+ASKED = {"artemis": REQUESTS, "activemq-classic": _of_activemq(), "rabbitmq-stomp": _of_rabbitmq()}
+"""By profile: what is asked of each broker."""
+
+
 _FRAME = re.compile(rb"\n*(?P<head>.*?)\r?\n\r?\n", re.DOTALL)
 
 
@@ -281,23 +549,23 @@ class Socket:
         self._socket.close()
 
 
-def encoded(request, user, password, name):
+def encoded(request, user, password, name, host="localhost"):
     """The bytes of a request, with the credentials and the destination put in."""
     if request == "":
         request = connect()
     if isinstance(request, tuple):
         request = frame(*request)
-    for key, value in {"q": name, "user": user, "password": password}.items():
+    for key, value in {"q": name, "user": user, "password": password, "host": host}.items():
         request = request.replace(b"{%s}" % key.encode(), value.encode())
     return request
 
 
-def ask(connection, user, password, requests, name):
+def ask(connection, user, password, requests, name, host="localhost"):
     """All that comes back for ``requests``, and whether the broker hung up."""
     received = b""
     for request in requests:
         if not connection.closed:
-            received += connection.talk(encoded(request, user, password, name))
+            received += connection.talk(encoded(request, user, password, name, host))
     connection.end()
     return [*(normal(one, name) for one in read_frames(received)), *(["closed"] if connection.closed else [])]
 
@@ -305,6 +573,8 @@ def ask(connection, user, password, requests, name):
 _VARYING = (
     (re.compile(r"^(message-id|ack):\d+,\d+$"), r"\1:N,N"),
     (re.compile(r"^(message-id|ack):\d+$"), r"\1:N"),
+    (re.compile(r"^(message-id|ack|scheduledJobId):ID(\\c|:).*$"), r"\1:ID"),
+    (re.compile(r"^(message-id|ack):(.*)@@session-[^@]*@@(\d+)$"), r"\1:\2@@S@@\3"),
     (re.compile(r"^session:.*$"), "session:S"),
     (re.compile(r"^timestamp:\d+$"), "timestamp:T"),
 )
@@ -318,13 +588,16 @@ def normal(one, name):
     return [command, *lines, body.decode("utf-8", "backslashreplace").replace(name, "QUEUE")]
 
 
-def answers(connect_to, user, password, only=REQUESTS):
-    """The answers to each of ``only`` by name. ``connect_to()``: a new connection."""
-    return {name: ask(connect_to(), user, password, REQUESTS[name], f"q{time.time_ns() % 10**9:09}") for name in only}
+def answers(connect_to, user, password, asked=REQUESTS, *, host="localhost"):
+    """The answers to each of ``asked`` by name. ``connect_to()``: a new connection."""
+    return {
+        name: ask(connect_to(), user, password, requests, f"q{time.time_ns() % 10**9:09}", host)
+        for name, requests in asked.items()
+    }
 
 
-def essence(answer):
-    """What must agree: of an ERROR the code, if it has one; headers in any order, lengths of texts left out."""
+def essence(answer, *, coded=True):
+    """What must agree: of an ERROR its code, if it has one, or (not ``coded``) its message; headers in any order."""
     found = []
     for one in answer:
         if one == "closed":
@@ -333,7 +606,24 @@ def essence(answer):
         command, *lines, body = one
         if command == "ERROR":
             message = next((line for line in lines if line.startswith("message:")), "message:").removeprefix("message:")
-            found.append([command, message[:9] if message.startswith("AMQ") else "without a code"])
+            if coded:
+                message = message[:9] if message.startswith("AMQ") else "without a code"
+            message = message.replace("\\c", ":")
+            found.append([command, message])
         else:
             found.append([command, *sorted(lines), body])
     return found
+
+
+def recorded(profile):
+    """Where the answers of the real broker are kept."""
+    return Path(__file__).parent / f"answers_of_{RECORDED[profile]}.json"
+
+
+RECORDED = {
+    "artemis": "artemis_2_44_0",
+    "activemq-classic": "activemq_classic_5_17_2",
+    "rabbitmq-stomp": "rabbitmq_3_10_8",
+}
+HOSTS = {"artemis": "localhost", "activemq-classic": "localhost", "rabbitmq-stomp": "/"}
+"""The header ``host`` of CONNECT: a virtual host, to RabbitMQ."""

@@ -1,14 +1,15 @@
-"""Generated sequences of STOMP operations, and all that can be observed of them: on a real Artemis and on the simulated one.
+"""Generated sequences of STOMP operations, and all that can be observed of them: on a real broker and on the simulated one.
 
-Both are spoken to by the same bare socket. What a real broker itself leaves open is not asked for: a connection is broken off
-only while it has one subscription at most, since else it may strand what it holds (ART-4); the order between subscriptions
-is not compared, only that within each.
+Both are spoken to by the same bare socket. What a real broker itself leaves open is not asked for: on Artemis a connection is
+broken off only while it has one subscription at most, since else it may strand what it holds (ART-4); the order between
+subscriptions is not compared, only that within each.
 """
 
 # ruff: noqa: ARG002 - all operations have one signature
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 OPERATIONS = (
     *("send", "send", "send", "send", "subscribe", "subscribe", "ack", "ack", "nack", "unsubscribe"),
@@ -17,20 +18,96 @@ OPERATIONS = (
 LENGTH = 16
 CONNECTIONS = 3
 SLOTS = 2
-WINDOWS = ("0", "1", "700", "10240", "-1")
 ACKS = ("client-individual", "client-individual", "client", "auto")
-DELAY_SECONDS = 4.0
-"""Longer than a sequence takes, so that no step meets the end of a delay by chance."""
+DELAY_SECONDS, DELAY_PAUSES = 4.0, 120
+"""Longer than a sequence takes, which depends on its pauses, so that no step meets the end of a delay by chance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manners:
+    """How a broker is spoken to. ``queue`` and ``topic``: how their destinations are made of a name; ``to_queue`` ...: headers.
+
+    ``windows``: values of the header ``window``, ``None`` for none. ``durable``: the headers of a durable subscription named
+    ``{}``; ``forget``: those of the UNSUBSCRIBE that ends it, ``{topic}`` being its topic; ``qualified``: its queue can be sent to. ``shares_client``: all
+    connections have one client id. ``delays``: there are delayed messages. ``breaks``: with how many subscriptions a
+    connection may be broken off. ``gives_back``: NACKs may say ``requeue:false``. ``transacts_acks``: ACKs may be in
+    transactions. ``answers_late``: what is in a transaction is answered at its end. ``one_channel``: an ACK of a ``client``
+    subscription is one for all of the connection. ``graves``: a queue of dead letters.
+    """
+
+    queue: str
+    topic: str
+    to_queue: dict = field(default_factory=dict)
+    to_topic: dict = field(default_factory=dict)
+    from_queue: dict = field(default_factory=dict)
+    from_topic: dict = field(default_factory=dict)
+    window: str
+    windows: tuple
+    widest: dict = field(default_factory=dict)
+    durable: dict
+    forget: dict
+    qualified: bool = False
+    shares_client: bool = True
+    delays: bool = True
+    breaks: int = SLOTS
+    gives_back: bool = False
+    transacts_acks: bool = True
+    answers_late: bool = False
+    one_channel: bool = False
+    graves: str | None = None
+
+
+MANNERS = {
+    "artemis": Manners(
+        queue="{}",
+        topic="{}",
+        to_queue={"destination_type": "ANYCAST"},
+        to_topic={"destination_type": "MULTICAST"},
+        from_queue={"subscription_type": "ANYCAST"},
+        from_topic={"subscription_type": "MULTICAST"},
+        window="consumer_window_size",
+        windows=("0", "1", "700", "10240", "-1"),
+        widest={"consumer_window_size": "-1"},
+        durable={"durable_subscription_name": "{}"},
+        forget={"durable-subscription-name": "{}"},
+        qualified=True,
+        breaks=1,
+        transacts_acks=False,
+    ),
+    "activemq-classic": Manners(
+        queue="/queue/{}",
+        topic="/topic/{}",
+        window="activemq.prefetchSize",
+        windows=("1", "2", "3", None),
+        durable={"activemq.subscriptionName": "{}"},
+        forget={"activemq.subscriptionName": "{}"},
+        shares_client=False,
+        graves="/queue/ActiveMQ.DLQ",
+    ),
+    "rabbitmq-stomp": Manners(
+        queue="/queue/{}",
+        topic="/topic/{}",
+        window="prefetch_count",
+        windows=("1", "2", "3", None),
+        durable={"durable": "true", "auto_delete": "false"},
+        forget={"durable": "true", "destination": "{topic}"},
+        delays=False,
+        gives_back=True,
+        answers_late=True,
+        one_channel=True,
+    ),
+}
 
 
 class Player:
     """Up to three connections with two subscriptions each, over two queues and a topic with a durable subscription."""
 
-    def __init__(self, connect, name, pause):
+    def __init__(self, connect, name, pause, profile="artemis"):
         self._connect = connect
+        self._manners = manners = MANNERS[profile]
         self._pause = pause
-        self.queues = [f"{name}.a", f"{name}.b"]
-        self.topic = f"{name}.t"
+        self.queues = [manners.queue.format(f"{name}.{one}") for one in "ab"]
+        self.topic = manners.topic.format(f"{name}.t")
         self.client_id = f"{name}.c"
         self.durable = f"{name}.d"
         self.name = name
@@ -45,11 +122,14 @@ class Player:
 
     def connection(self, number):
         if number not in self._connections:
-            self._connections[number] = self._connect(client_id=self.client_id)
+            self._connections[number] = self._connect(client_id=self._client_id(number))
             self._held[number] = {}
             self._subscribed[number] = {}
             self._transactions[number] = None
         return self._connections[number]
+
+    def _client_id(self, number):
+        return self.client_id if self._manners.shares_client else f"{self.client_id}{number}"
 
     def step(self, draw):
         operation, number = draw.choice(OPERATIONS), draw.randrange(CONNECTIONS)
@@ -68,9 +148,9 @@ class Player:
     def _target(self, draw):
         kind = draw.choice(("queue", "queue", "queue", "topic", "topic", "durable"))
         if kind == "queue":
-            return draw.choice(self.queues), {"destination_type": "ANYCAST"}
-        if kind == "topic":
-            return self.topic, {"destination_type": "MULTICAST"}
+            return draw.choice(self.queues), self._manners.to_queue
+        if kind == "topic" or not self._manners.qualified:
+            return self.topic, self._manners.to_topic
         return f"{self.topic}::{self.client_id}.{self.durable}", {}
 
     def _send(self, draw, number, connection, what, **headers):
@@ -84,33 +164,45 @@ class Player:
             headers["transaction"] = transaction
         what += [destination.replace(self.name, ""), self._sent, sorted(headers)]
         body = f"{self._sent}".encode().ljust(size, b".")
+        if "transaction" in headers and self._manners.answers_late:
+            connection.write("SEND", {"destination": destination, "persistent": "true", **headers}, body)
+            return None
         return connection.send(destination, body, persistent="true", **kind, **headers)
 
     def _delayed(self, draw, number, connection, what):
-        if draw.random() < 0.6:
+        if draw.random() < 0.6 or not self._manners.delays:
             return None
         if self._transactions[number] is not None:
             return None
-        self._due = time.monotonic() + DELAY_SECONDS
-        return self._send(draw, number, connection, what, AMQ_SCHEDULED_DELAY=str(int(DELAY_SECONDS * 1000)))
+        delay = DELAY_SECONDS + DELAY_PAUSES * self._pause
+        self._due = time.monotonic() + delay
+        return self._send(draw, number, connection, what, AMQ_SCHEDULED_DELAY=str(int(delay * 1000)))
 
     def _subscribe(self, draw, number, connection, what):
         slot = f"s{draw.randrange(SLOTS)}"
         source = draw.choice(("a", "a", "b", "t", "d"))
-        window, ack = draw.choice(WINDOWS), draw.choice(ACKS)
+        manners = self._manners
+        window, ack = draw.choice(manners.windows), draw.choice(ACKS)
         if slot in self._subscribed[number]:
             return None
         what += [slot, source, window, ack]
-        headers = {"consumer_window_size": window, "ack": ack}
+        headers = {"ack": ack}
+        if window is not None:
+            headers[manners.window] = window
         if source in "ab":
-            destination, headers["subscription_type"] = f"{self.name}.{source}", "ANYCAST"
+            destination = self.queues["ab".index(source)]
+            headers |= manners.from_queue
         else:
-            destination, headers["subscription_type"] = self.topic, "MULTICAST"
+            destination = self.topic
+            headers |= manners.from_topic
             if source == "d":
-                headers["durable_subscription_name"] = self.durable
+                headers |= self._durably(manners.durable)
                 self._made = True
         self._subscribed[number][slot] = (source, ack)
         return connection.subscribe(destination, slot, **headers)
+
+    def _durably(self, headers):
+        return {name: value.format(self.durable, topic=self.topic) for name, value in headers.items()}
 
     def _unsubscribe(self, draw, number, connection, what):
         if not self._subscribed[number]:
@@ -138,7 +230,9 @@ class Player:
         del self._subscribed[number][slots[0]]
         self._held[number] = {key: one for key, one in self._held[number].items() if key[0] != slots[0]}
         self._made = False
-        return connection.ask("UNSUBSCRIBE", {"id": slots[0], "durable-subscription-name": self.durable})
+        if not self._manners.shares_client:  # it has to be left first
+            connection.ask("UNSUBSCRIBE", {"id": slots[0]})
+        return connection.ask("UNSUBSCRIBE", {"id": slots[0], **self._durably(self._manners.forget)})
 
     def _settle(self, draw, number, connection, what, command):
         held = self._held[number]
@@ -148,12 +242,22 @@ class Player:
         slot, body = key
         frame = held.pop(key)
         if self._subscribed[number][slot][1] == "client":
-            order = [one for one in held if one[0] == slot]
+            order = [one for one in held if one[0] == slot or self._manners.one_channel]
             for one in order:
                 if held[one].serial < frame.serial:
                     del held[one]
         what += [slot, body]
-        return connection.ask(command, {"id": frame.headers["ack"]})
+        headers = {"id": frame.headers["ack"]}
+        if self._manners.gives_back and command == "NACK" and draw.random() < 0.5:
+            headers["requeue"] = "false"
+        transaction = self._transactions[number]
+        if transaction is not None and self._manners.transacts_acks and draw.random() < 0.5:
+            headers["transaction"] = transaction
+            if self._manners.answers_late:
+                connection.write(command, headers)
+                return None
+        what.append(sorted(headers))
+        return connection.ask(command, headers)
 
     def _ack(self, draw, number, connection, what):
         return self._settle(draw, number, connection, what, "ACK")
@@ -181,7 +285,7 @@ class Player:
         self._drop(number)
 
     def _break(self, draw, number, connection, what):
-        if len(self._subscribed[number]) > 1:
+        if len(self._subscribed[number]) > self._manners.breaks:
             what.append("not")
             return
         self._drop(number)
@@ -220,36 +324,48 @@ class Player:
             self._connections[number].ask("DISCONNECT", {})
             self._drop(number)
             self._look(["end", number])  # Artemis answers DISCONNECT before what was held is back
-        last = self._connections[0] = self._connect(client_id=self.client_id)
-        self._held[0], self._subscribed[0] = {}, {}
+        manners = self._manners
+        for number in range(1 if manners.shares_client else CONNECTIONS):
+            last = self._connections[number] = self._connect(client_id=self._client_id(number))
+            self._held[number], self._subscribed[number], self._transactions[number] = {}, {}, None
+            if self._made:
+                for slot in ["d"] if manners.qualified else [f"s{slot}" for slot in range(SLOTS)][: self._durables]:
+                    headers = {**self._durably(manners.durable), **manners.from_topic, **manners.widest}
+                    last.subscribe(self.topic, slot, **headers)
         for source in self.queues:
-            last.subscribe(source, source[-1], subscription_type="ANYCAST", consumer_window_size="-1")
-        if self._made:
-            durable = {"durable_subscription_name": self.durable, "consumer_window_size": "-1"}
-            last.subscribe(self.topic, "d", subscription_type="MULTICAST", **durable)
+            self._connections[0].subscribe(source, source[-1], **manners.from_queue, **manners.widest)
         self._look(["left"])
-        last.ask("DISCONNECT", {})
-        last.close()
+        if manners.graves is not None:
+            self._connections[0].subscribe(manners.graves, "dead", ack="auto")
+            self._look(["dead"])
+        for number in list(self._connections):
+            self._connections[number].ask("DISCONNECT", {})
+            self._drop(number)
         return self.seen
 
+    @property
+    def _durables(self):
+        """How many durable subscriptions there can be: by their id, or one a client id."""
+        return SLOTS if self._manners.shares_client else 1
 
-def play(connect, seed, *, pause):
+
+def play(connect, seed, *, pause, profile="artemis"):
     """All that was observed of the sequence ``seed``. ``pause``: seconds in which a broker says what it has to say."""
     draw = random.Random(seed)
-    player = Player(connect, f"s{seed}x{time.time_ns() % 10**8:08}", pause)
+    player = Player(connect, f"s{seed}x{time.time_ns() % 10**8:08}", pause, profile)
     for _ in range(LENGTH):
         player.step(draw)
     return player.finish()
 
 
-def compare(real, simulated, seed, *, pause=0.01, patience=0.06):
+def compare(real, simulated, seed, *, profile="artemis", pause=0.01, patience=0.06):
     """Both lists of observations, of the real broker first; played again with more patience where they differ."""
     found = [], [""]
     with ThreadPoolExecutor(2) as pool:
         for wait in (pause, patience, patience):
             playing = (
-                pool.submit(play, real, seed, pause=wait),
-                pool.submit(play, simulated, seed, pause=min(wait, 0.02)),
+                pool.submit(play, real, seed, pause=wait, profile=profile),
+                pool.submit(play, simulated, seed, pause=min(wait, 0.02), profile=profile),
             )
             found = tuple(one.result() for one in playing)
             if found[0] == found[1]:
