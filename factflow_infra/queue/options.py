@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Final, cast
 
 from factflow_infra.errors import SettingsError
@@ -37,16 +38,21 @@ class EngineOptions:
     batch_window: int = 100
 
     def __post_init__(self) -> None:
-        for option in fields(self):
-            value = cast("object", getattr(self, option.name))
-            whole = option.type == "int"
+        for name, whole in _option_types():
+            value = cast("object", getattr(self, name))
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                raise SettingsError(f"{option.name} must be {'a whole' if whole else 'a'} number, got {value!r}")
-            if not math.isfinite(value) or value < 0 or (value == 0 and option.name not in _ZERO_ALLOWED):
-                raise SettingsError(f"{option.name} must be finite and more than 0, got {value!r}")
+                raise SettingsError(f"{name} must be {'a whole' if whole else 'a'} number, got {value!r}")
+            if not math.isfinite(value) or value < 0 or (value == 0 and name not in _ZERO_ALLOWED):
+                raise SettingsError(f"{name} must be finite and more than 0, got {value!r}")
         if self.prefetch > MAX_PREFETCH:
             raise SettingsError(f"prefetch must be at most {MAX_PREFETCH}, got {self.prefetch!r}")
         if self.reconnect_base > self.reconnect_cap:
             raise SettingsError(
                 f"reconnect_base must be at most reconnect_cap ({self.reconnect_cap!r}), got {self.reconnect_base!r}"
             )
+
+
+@cache
+def _option_types() -> tuple[tuple[str, bool], ...]:
+    """Each option, and whether it is a whole number."""
+    return tuple((option.name, option.type == "int") for option in fields(EngineOptions))

@@ -6,6 +6,7 @@ No secret is in any repr or error: credentials are taken out of the URI at once,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -215,6 +216,7 @@ def _settings_in(split: SplitResult, allowed: set[str]) -> Iterable[tuple[str, s
         yield name, value
 
 
+@lru_cache(maxsize=256)
 def _endpoint(uri: str) -> Endpoint:
     split = urlsplit(uri)
     host = split.hostname or ""

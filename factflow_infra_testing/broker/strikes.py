@@ -88,6 +88,8 @@ class Strikes:
             await asyncio.sleep(SYN_TIMEOUT)
         if kind:
             raise QueueConnectionError("The broker refused the connection, or ended it at once.")
+        if self.links.passable(host, self.profile.name):
+            return
         try:
             async with asyncio.timeout(SYN_TIMEOUT):
                 while not self.links.passable(host, self.profile.name):

@@ -6,6 +6,7 @@ few, the others about half of all.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -30,13 +31,18 @@ def swarm_rates(seed: int, kinds: Sequence[FaultKind]) -> dict[str, float]:
         return {}
     state = mix(_SALT, seed)
     # Each kind has draws of its own, so that a new kind leaves most runs of a seed as they were.
-    draws = {kind: mix(state, crc32(kind.kind.encode())) for kind in kinds}
+    draws = [(mix(state, _number(kind.kind)), at, kind) for at, kind in enumerate(kinds)]
     if state & 1:
-        wanted = 1 + (state >> 1) % min(_FEW, len(kinds))
-        chosen = sorted(kinds, key=draws.__getitem__)[:wanted]
+        draws.sort()
+        chosen = draws[: 1 + (state >> 1) % min(_FEW, len(kinds))]
     else:
-        chosen = [kind for kind in kinds if draws[kind] & 1]
-    return {kind.kind: _rate(kind, mix(draws[kind])) for kind in chosen}
+        chosen = [one for one in draws if one[0] & 1]
+    return {kind.kind: _rate(kind, mix(draw)) for draw, _, kind in chosen}
+
+
+@lru_cache(maxsize=1024)
+def _number(kind: str) -> int:
+    return crc32(kind.encode())
 
 
 def _rate(kind: FaultKind, draw: int) -> float:
@@ -51,9 +57,9 @@ def swarm_decisions(seed: int, kinds: Sequence[FaultKind], idle: Sequence[FaultK
     rates = swarm_rates(seed, kinds)
     if idle and mix(_IDLE_SALT, seed) % _IDLE_SHARE == 0:
         rates |= swarm_rates(mix(_IDLE_SALT, seed), idle)
-    budgets = {kind.kind: kind.budget for kind in (*kinds, *idle) if kind.budget is not None}
-    tiring = frozenset(kind.kind for kind in (*kinds, *idle) if kind.tires)
-    return SwarmDecisions(seed, rates, budgets, tiring)
+    every = (*kinds, *idle)
+    budgets = {kind.kind: kind.budget for kind in every if kind.budget is not None}
+    return SwarmDecisions(seed, rates, budgets, [kind.kind for kind in every if kind.tires])
 
 
 def split(kinds: Sequence[FaultKind], parts: Collection[str]) -> tuple[tuple[FaultKind, ...], tuple[FaultKind, ...]]:

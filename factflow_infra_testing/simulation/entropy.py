@@ -21,6 +21,7 @@ from factflow_infra_testing.simulation.patches import Patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from contextlib import AbstractContextManager
 
     from factflow_infra_testing.simulation.clock import Clock
     from factflow_infra_testing.simulation.executor import Job
@@ -76,15 +77,20 @@ def enter(world: World | None) -> None:
     _here.world = world
 
 
-@contextmanager
-def outside() -> Generator[None]:
+class _Outside:
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before = _here.world
+        _here.world = None
+
+    def __exit__(self, *_: object) -> None:
+        _here.world = self._before
+
+
+def outside() -> AbstractContextManager[None]:
     """Be in the real world inside: for the kit's own dealings with it."""
-    before = _here.world
-    _here.world = None
-    try:
-        yield
-    finally:
-        _here.world = before
+    return _Outside()
 
 
 @contextmanager

@@ -70,23 +70,17 @@ class OwnedLoop(LoopSurface):
             raise self._abort
         owner = handle._context.get(OWNER)
         if owner is not None:
-            if not self._may_run(owner, handle):
+            step = self._on_step
+            if step is not None and owner.alive and not owner.paused:
+                step(owner, handle)
+            if not owner.alive:
+                self.graveyard.append(handle)
                 return False
-            if self._on_step is not None:
-                self._on_step(owner, handle)
-                if not self._may_run(owner, handle):
-                    return False
+            if owner.paused:
+                self._paused[owner].append(handle)
+                return False
         if self._trace is not None:
             self._trace.add(self.clock.now, label_of(handle._callback))
-        return True
-
-    def _may_run(self, owner: Owner, handle: Any) -> bool:
-        if not owner.alive:
-            self.graveyard.append(handle)
-            return False
-        if owner.paused:
-            self._paused[owner].append(handle)
-            return False
         return True
 
     def remember(self, task: Any) -> None:
@@ -153,6 +147,11 @@ class OwnedLoop(LoopSurface):
         if self._abort is None:
             self._abort = error
             self._watched = self._stopping = True
+
+    @property
+    def traced(self) -> bool:
+        """Whether anything becomes of a ``note``."""
+        return self._trace is not None
 
     def note(self, label: str) -> None:
         """Put ``label`` into the run's trace, if there is one."""

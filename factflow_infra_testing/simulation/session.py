@@ -114,9 +114,12 @@ class SimulationSession:
                     return self._s3.provider(exposed=True, host=host, profile=profile)
             return self._s3.provider(exposed=exposed, host=host, profile=profile)
 
-    @contextmanager
-    def importing(self) -> Generator[None, None, None]:
+    def importing(self) -> AbstractContextManager[None]:
         """Around an import in the middle of a run: the library lies on the real disk, and starts outside the run's time."""
+        return self._off_the_disk() if self._files_active else outside()
+
+    @contextmanager
+    def _off_the_disk(self) -> Generator[None, None, None]:
         with outside(), self._real_disk():
             yield
 

@@ -55,6 +55,8 @@ class SimulatedHandle(asyncio.Handle):
     """``asyncio.Handle`` without what debugging on a real loop needs."""
 
     __slots__ = ()
+    _repr: Any = None
+    _source_traceback: Any = None
 
     def __init__(
         self, callback: Callable[..., object], args: tuple[Any, ...], loop: DeterministicLoop, context: Context | None
@@ -64,8 +66,6 @@ class SimulatedHandle(asyncio.Handle):
         self._callback = callback
         self._args = args
         self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -77,6 +77,8 @@ class SimulatedTimer(asyncio.TimerHandle):
     """``asyncio.TimerHandle``, likewise; ordered by the loop through ``(when, sequence)``."""
 
     __slots__ = ()
+    _repr: Any = None
+    _source_traceback: Any = None
 
     def __init__(
         self,
@@ -91,8 +93,6 @@ class SimulatedTimer(asyncio.TimerHandle):
         self._callback = callback
         self._args = args
         self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
         self._when = when
         self._scheduled = True
 

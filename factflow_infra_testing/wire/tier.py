@@ -60,7 +60,7 @@ class WireTier:
 
     def __init__(self, session: SimulationSession) -> None:
         self._session = session
-        self._listening: dict[SimulatedBroker, None] = {}
+        self._listening: dict[SimulatedBroker, Any] = {}
 
     def uri(self, broker: SimulatedBroker) -> str:
         """Where any client in the simulation reaches ``broker``, which listens from now on."""
@@ -77,10 +77,9 @@ class WireTier:
             return module.wire_provider(broker, host=host, exposed=exposed, options=options)
 
     def _provider(self, broker: SimulatedBroker) -> Any:
-        protocol = protocol_of(broker.profile)
-        with self._session.importing():
-            module = protocol.provider
-        if broker not in self._listening:
+        module = self._listening.get(broker)
+        if module is None:
+            with self._session.importing():
+                module = self._listening[broker] = protocol_of(broker.profile).provider
             module.listening(broker)
-            self._listening[broker] = None
         return module
