@@ -80,6 +80,18 @@ def mix(*numbers: int) -> int:
     return state
 
 
+def spread(seed: int, numbers: Iterable[int]) -> list[int]:
+    """``mix(seed, number)`` for each of ``numbers``, in a third of the time."""
+    start = (mix(seed) + 0x9E3779B97F4A7C15) & _MASK
+    drawn: list[int] = []
+    for number in numbers:
+        state = (start + number) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        drawn.append(state ^ (state >> 31))
+    return drawn
+
+
 def text_seed(text: str) -> int:
     """A number for ``text`` that does not depend on ``PYTHONHASHSEED``."""
     return crc32(text.encode("utf-8", "surrogatepass"))

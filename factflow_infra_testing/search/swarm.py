@@ -6,11 +6,11 @@ few, the others about half of all.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from factflow_infra_testing.search.decisions import SwarmDecisions, mix
+from factflow_infra_testing.search.decisions import SwarmDecisions, mix, spread
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -31,16 +31,15 @@ def swarm_rates(seed: int, kinds: Sequence[FaultKind]) -> dict[str, float]:
         return {}
     state = mix(_SALT, seed)
     # Each kind has draws of its own, so that a new kind leaves most runs of a seed as they were.
-    draws = [(mix(state, _number(kind.kind)), at, kind) for at, kind in enumerate(kinds)]
+    draws = [*zip(spread(state, [_number(kind.kind) for kind in kinds]), range(len(kinds)), kinds, strict=True)]
     if state & 1:
-        draws.sort()
-        chosen = draws[: 1 + (state >> 1) % min(_FEW, len(kinds))]
+        chosen = sorted(draws)[: 1 + (state >> 1) % min(_FEW, len(kinds))]
     else:
         chosen = [one for one in draws if one[0] & 1]
     return {kind.kind: _rate(kind, mix(draw)) for draw, _, kind in chosen}
 
 
-@lru_cache(maxsize=1024)
+@cache
 def _number(kind: str) -> int:
     return crc32(kind.encode())
 

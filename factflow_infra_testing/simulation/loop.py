@@ -212,6 +212,11 @@ class DeterministicLoop(OwnedLoop):
                 break
             if not ready and not (scheduled and scheduled[0][0] <= clock.now):
                 self._advance()
+                if not self._ties:
+                    # The usual case, without a round of its own: one timer is due, and nothing else is ready.
+                    timer = heappop(scheduled)[2]
+                    timer._scheduled = False
+                    ready.append(timer)
         if self._abort is not None:
             raise self._abort
 

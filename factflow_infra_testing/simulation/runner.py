@@ -77,11 +77,13 @@ def run(
     trace: Trace | None = None,
     prepare: Callable[[DeterministicLoop], None] | None = None,
     collect: bool = True,
+    linger: bool = True,
 ) -> RunOutcome:
     """Run ``main()`` on a fresh loop in virtual time, and clean up after it.
 
     ``collect=False`` leaves collecting the run's reference cycles to the caller: what a task in one of them raised is then
-    not in ``unhandled``.
+    not in ``unhandled``. ``linger=False``: tasks that are left over when ``main`` ends are not cancelled and waited for, as
+    asyncio does, but unwound where they stand, as those of a killed process are: each ``finally``, up to its first ``await``.
 
     ``prepare`` is called with the loop, inside the run, before ``main``. An ``Exception`` of ``main``, a guard's and a
     ``CancelledError`` are in the outcome; every other ``BaseException`` (``KeyboardInterrupt``, or one that a tool uses to
@@ -96,7 +98,7 @@ def run(
             trace=trace,
         )
         with activate(World(loop, seed), seed):
-            return Context().run(_run, loop, main, prepare, collect)
+            return Context().run(_run, loop, main, prepare, collect, linger)
 
 
 def _run(
@@ -104,6 +106,7 @@ def _run(
     main: Callable[[], Coroutine[Any, Any, Any]],
     prepare: Callable[[DeterministicLoop], None] | None,
     collect: bool,
+    linger: bool,
 ) -> RunOutcome:
     outcome = RunOutcome()
     try:
@@ -115,7 +118,8 @@ def _run(
             outcome.error = error
         outcome.time = loop.time()
         outcome.steps = loop.steps
-        outcome.leftovers = _end_leftovers(loop)
+        if linger:
+            outcome.leftovers = _end_leftovers(loop)
         if collect:
             gc.collect(0)  # tasks in reference cycles report what they raised when they are collected
         outcome.unhandled = tuple(_unhandled(context) for context in loop.unhandled)

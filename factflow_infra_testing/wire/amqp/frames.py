@@ -65,6 +65,11 @@ class Cutter:
         self.frame_max = frame_max
         self._rest = b""
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of a frame has come."""
+        return not self._rest
+
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
         """Frame type, channel and payload of each frame that is complete. Raises ``ConnectionFailedError``: 501."""
         buffer = self._rest + data if self._rest else data

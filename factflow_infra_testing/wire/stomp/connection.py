@@ -69,6 +69,8 @@ class StompConnection(WireLine):
         self._last_in = now = self._loop.time()
         if self.cut or not self.server_open or self._finishing:
             return
+        if data == HEART_BEAT and self._cutter.idle:
+            return
         if now < self.server.up_at or self._waiting or self._late is not None:
             # The test's own connections outlive a restart: what they send waits for its end.
             if not self._waiting and self._late is None:

@@ -82,6 +82,11 @@ class Cutter:
         """Bytes that wait for the rest of their frame."""
         return len(self._buffer)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of a frame has come."""
+        return not self._buffer and self._head is None
+
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Each frame that is complete with ``data``. Raises ``MalformedError``; nothing more can be read then."""
         self._buffer += data
