@@ -1,7 +1,8 @@
 """Simulated runs a second under the search: three messages, one worker. ``python tests/benchmarks/search.py [rounds] [runs]``
 
-Prints runs a second by wall clock and by processor time, median and range of interleaved rounds, without and with faults, on
-the model tier and on the wire.
+Prints runs a second by processor time (all is in one thread) and by wall clock, median and range of interleaved rounds: on
+the model tier without and with faults, and on the wire, over AMQP and over STOMP, with all faults. A tenth of the runs on the
+wire.
 """
 
 from __future__ import annotations
@@ -22,51 +23,64 @@ if TYPE_CHECKING:
 
 RUNS = 400
 ROUNDS = 7
+WIRE_SHARE = 10
 MESSAGES = [QueueMessage.from_json({"n": n}, message_id=f"m{n}") for n in range(3)]
+CASES = {
+    "model, no faults": ("rabbitmq", "model", Faults.none(), 0),
+    "model, all faults": ("rabbitmq", "model", Faults.all(), 800),
+    "AMQP, all faults": ("rabbitmq", "wire", Faults.all(), 90),
+    "STOMP, all faults": ("artemis", "wire", Faults.all(), 200),
+}
+"""Broker, tier, faults, and the runs a second that are wanted."""
 
 
-async def worker(process: Process) -> None:
-    async def handle(_: QueueMessage) -> None:
-        await asyncio.sleep(0.01)
+def scenario_on(profile: str, tier: str):
+    async def worker(process: Process) -> None:
+        async def handle(_: QueueMessage) -> None:
+            await asyncio.sleep(0.01)
 
-    await process.queue("rabbitmq").subscribe("orders", handle)
-    await asyncio.Event().wait()
+        await process.queue(profile).subscribe("orders", handle)
+        await asyncio.Event().wait()
+
+    async def scenario(sim: Simulation) -> None:
+        sim.tier = tier
+        sim.start(worker, name="worker")
+        queue = sim.queue(profile)
+        for message in MESSAGES:
+            await queue.publish("orders", message)
+        await sim.drain()
+        sim.check.no_loss("orders")
+
+    return scenario
 
 
-async def scenario(sim: Simulation, tier: str) -> None:
-    sim.tier = tier
-    sim.start(worker, name="worker")
-    queue = sim.queue("rabbitmq")
-    for message in MESSAGES:
-        await queue.publish("orders", message)
-    await sim.drain()
-    sim.check.no_loss("orders")
-
-
-def measured(faults: Faults, tier: str, seed: int, runs: int) -> tuple[float, float]:
+def measured(case: str, seed: int, runs: int) -> tuple[float, float]:
+    profile, tier, faults, _ = CASES[case]
+    runs = runs if tier == "model" else max(1, runs // WIRE_SHARE)
     wall, cpu = time.perf_counter(), time.process_time()
-    result = search(lambda sim: scenario(sim, tier), faults=faults, max_examples=runs, seed=seed)
+    result = search(scenario_on(profile, tier), faults=faults, max_examples=runs, seed=seed)
     if result.finding is not None:
         raise SystemExit(f"the scenario failed: {result.finding.failure!r}")
-    return runs / (time.perf_counter() - wall), runs / (time.process_time() - cpu)
+    return runs / (time.process_time() - cpu), runs / (time.perf_counter() - wall)
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     runs = int(sys.argv[2]) if len(sys.argv) > 2 else RUNS
-    kinds = {
-        f"{tier}, {name}": (faults, tier)
-        for tier in ("model", "wire")
-        for name, faults in (("no faults", Faults.none()), ("all faults", Faults.all()))
-    }
-    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
+    for case in CASES:
+        measured(case, 0, 20)  # imports
+    rates: dict[str, list[tuple[float, float]]] = {case: [] for case in CASES}
     for seed in range(rounds):
-        for name, (faults, tier) in kinds.items():
-            rates[name].append(measured(faults, tier, seed, runs))
+        for case in CASES:
+            rates[case].append(measured(case, seed, runs))
     print(f"Python {platform.python_version()}; {rounds} rounds of {runs} runs of 3 messages; runs/s, median (range)")
-    for name, found in rates.items():
-        for clock, values in zip(("wall clock", "processor"), zip(*found, strict=True), strict=True):
-            print(f"{name:18} {clock:10} {statistics.median(values):7.0f} ({min(values):.0f} to {max(values):.0f})")
+    for case, found in rates.items():
+        wanted = CASES[case][3]
+        for clock, values in zip(("processor", "wall clock"), zip(*found, strict=True), strict=True):
+            told = f"   wanted {wanted}" if wanted and clock == "processor" else ""
+            print(
+                f"{case:18} {clock:10} {statistics.median(values):7.0f} ({min(values):.0f} to {max(values):.0f}){told}"
+            )
 
 
 if __name__ == "__main__":
