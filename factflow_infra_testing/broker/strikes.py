@@ -76,12 +76,17 @@ class Strikes:
 
     # --- connecting -------------------------------------------------------------------------------------------------
 
-    async def _meet_connect(self, client: str, host: str) -> None:
-        """The faults of a network between the model tier's client and the broker, as a client library tells them."""
+    def meet_connect(self, client: str) -> tuple[str, int]:
+        """What befalls an attempt of ``client`` to connect: a kind of fault and its choice, or ``("", 0)``."""
         name = client.partition("/")[0]
         kind, choice = self._network.at_connect(f"{name}>{self.profile.name}")
         if choice and self._observers:
             self._tell(BrokerEvent(self.loop.time(), FAULT, self.profile.name, "", 0, client=client, reason=kind))
+        return kind, choice
+
+    async def _meet_connect(self, client: str, host: str) -> None:
+        """The faults of a network between the model tier's client and the broker, as a client library tells them."""
+        kind, choice = self.meet_connect(client)
         if kind == DNS_FAILURE:
             raise QueueConnectionError("The broker's host is not known to the name server.")
         if choice == (UNANSWERED if kind == CONNECT_REFUSED else MUTE):

@@ -11,7 +11,7 @@ import pytest_asyncio
 from pulsar_transports import NAMING, QUIET, Client, cut_connections, foreign, queue, topic, unique_topic
 
 from factflow_infra.errors import QueueConnectionError
-from factflow_infra.queue.pulsar import consuming, ephemeral, publishing
+from factflow_infra.queue.pulsar import consuming, ephemeral, publishing, session
 from factflow_infra.queue.pulsar.transport import PulsarTransport
 
 if TYPE_CHECKING:
@@ -165,3 +165,23 @@ async def test_a_frozen_broker_is_not_noticed(own_pulsar_server: Any) -> None:
     assert not client.lost.done()
     own_pulsar_server.thaw()
     await client.transport.close()
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+async def test_closing_beside_a_frozen_broker(
+    own_pulsar_server: Any, monkeypatch: pytest.MonkeyPatch, *, bounded: bool
+) -> None:
+    """PUL-15: without a bound the client waits for its own, ``operation_timeout``."""
+    own_pulsar_server.start()
+    client = await Client(own_pulsar_server, request_timeout=30.0).connect()
+    await client.consume(queue())
+    await client.publish(queue(), b"x")
+    if not bounded:
+        monkeypatch.setattr(session, "CLOSE_TIMEOUT_SECONDS", 100.0)
+        monkeypatch.setattr(consuming, "CLOSE_TIMEOUT_SECONDS", 100.0)
+    own_pulsar_server.freeze()
+    start = time.monotonic()
+    await client.transport.close()
+    took = time.monotonic() - start
+    own_pulsar_server.thaw()
+    assert took < 20 if bounded else took > 25

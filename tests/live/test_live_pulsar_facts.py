@@ -197,6 +197,23 @@ class TestReturning:
         assert taken.index((b"1", 1)) <= 2
         assert time.monotonic() - start >= 0.1
 
+    async def test_each_nack_puts_off_those_before_it(self, bare: Bare) -> None:
+        """PUL-53: with a delay of 300 ms and a nack every 20 ms the first comes again when these have ended."""
+        name = topic()
+        options = {"consumer_type": ConsumerType.Shared, "initial_position": InitialPosition.Earliest}
+        consumer = await bare.client.subscribe(name, "s", negative_ack_redelivery_delay_ms=300, **options)
+        await bare.publish(name, *(b"%d" % number for number in range(70)))
+        messages = [await bare.take(consumer) for _ in range(70)]
+        again = asyncio.ensure_future(bare.take(consumer, PATIENCE))
+        longest, last = 0.0, time.monotonic()
+        for message in messages:
+            await consumer.negative_acknowledge(message)
+            await asyncio.sleep(0.02)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        early = again.done()
+        assert (await again).redelivery_count() == 1
+        assert longest > 0.09 or not early, "1.4 s are over, and nothing has come again"
+
     async def test_nack_of_one_is_nack_of_its_batch(self, bare: Bare) -> None:
         """PUL-6: what was acked of it comes again too."""
         name = topic()
@@ -400,6 +417,25 @@ class TestProcesses:
         closing = ("async def main():", "    await subscribed()", "    await client.close()", "asyncio.run(main())")
         ended = run(pulsar_server, *closing, "publish()", "print('alive')")
         assert (ended.returncode, ended.stdout.strip()[-5:]) == (0, "alive"), ended.stderr
+
+    async def test_a_consumer_freed_with_a_receive_under_way_ends_the_process(self, pulsar_server: Any) -> None:
+        """PUL-28."""
+        ended = run(
+            pulsar_server,
+            "import gc",
+            "async def main():",
+            "    global consumer",
+            "    receiving = await subscribed()",
+            "    await asyncio.sleep(0.2)",
+            "    receiving.cancel()",
+            "    await asyncio.wait([receiving])",
+            "    del receiving, consumer",
+            "    gc.collect()",
+            "    await asyncio.sleep(1)",
+            "asyncio.run(main())",
+        )
+        assert ended.returncode == -6, ended.stderr
+        assert "bad_weak_ptr" in ended.stderr
 
     async def test_a_forked_child_gets_no_answers(self, pulsar_server: Any) -> None:
         """PUL-23."""

@@ -137,6 +137,120 @@ def test_exit_with_pending_sends(own_pulsar_server: Any) -> None:
     assert said(ended) == "left"
 
 
+ON_THEIR_WAY = """
+    class Nothing(dict):
+        def __setitem__(self, *_):
+            pass
+
+    async def main():
+        provider = create_queue_provider(uri)
+        await provider.subscribe(name, handle)
+        sending = [asyncio.ensure_future(provider.publish(name, QueueMessage(b"x"))) for _ in range(900)]
+        await asyncio.sleep({seconds})
+        return provider, sending
+
+    {ablation}
+    loop = asyncio.new_event_loop()
+    left = loop.run_until_complete(main())
+"""
+
+
+def exits(server: Any, ablation: str, tries: int) -> list[int]:
+    """How the process ended, again and again until it ended badly."""
+    codes: list[int] = []
+    while len(codes) < tries and not any(codes):
+        seconds = 0.01 * (1 + len(codes) % 5)
+        codes.append(run(server, ON_THEIR_WAY.format(ablation=ablation, seconds=seconds)).returncode)
+    return codes
+
+
+def test_exit_with_answers_on_their_way(pulsar_server: Any) -> None:
+    """PUL-29: whoever is alive is shut down, and given time to end."""
+    assert exits(pulsar_server, "", 10) == [0] * 10
+
+
+@pytest.mark.parametrize(
+    "ablation", ["session._alive = Nothing()", "session.EXIT_SECONDS = 0.0"], ids=["not shut down", "not waited for"]
+)
+def test_exit_aborts_without(pulsar_server: Any, ablation: str) -> None:
+    """PUL-29: an answer that comes while the interpreter ends."""
+    assert exits(pulsar_server, ablation, 60)[-1] == -6
+
+
+def test_the_client_keeps_quiet(pulsar_server: Any) -> None:
+    """PUL-16: and writes to standard output where it is given no logger."""
+    program = """
+        import pulsar.asyncio
+
+        async def main():
+            async with create_queue_provider(uri) as provider:
+                await provider.publish(name, QueueMessage(b"x"))
+
+        {ablation}
+        asyncio.run(main())
+        """
+    assert run(pulsar_server, program.format(ablation="")).stdout == ""
+    talking = "made = pulsar.asyncio.Client; pulsar.asyncio.Client = lambda *a, logger, **k: made(*a, **k)"
+    assert "ClientConnection" in run(pulsar_server, program.format(ablation=talking)).stdout
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_a_closed_reader_leaves_no_thread(pulsar_server: Any, *, forgets: bool) -> None:
+    """PUL-25: the future that told of its making is made to forget it."""
+    ended = run(
+        pulsar_server,
+        f"""
+        import factflow_infra.queue.pulsar.ephemeral as ephemeral
+        if not {forgets}:
+            ephemeral.made_reader = lambda call: call
+
+        async def main():
+            for number in range(8):
+                async with create_queue_provider(uri) as provider:
+                    await provider.subscribe("/topic/" + name, handle)
+                gc.collect()
+                await asyncio.sleep(0.1)
+                if number == 2:
+                    before = threads()
+            print(threads() - before)
+
+        asyncio.run(main())
+        """,
+    )
+    assert int(said(ended)) == (0 if forgets else 5)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_forked_child_on_the_same_loop(pulsar_server: Any, *, told: bool) -> None:
+    """PUL-23: an error at once, instead of an answer that never comes."""
+    ended = run(
+        pulsar_server,
+        f"""
+        from types import SimpleNamespace
+        import factflow_infra.queue.engine as engine
+        if not {told}:
+            engine.process = SimpleNamespace(forks=0)
+        provider = create_queue_provider(uri)
+
+        async def child():
+            try:
+                async with asyncio.timeout(5):
+                    await provider.publish(name, QueueMessage(b"x"))
+            except (QueueError, TimeoutError) as error:
+                print(type(error).__name__, error, flush=True)
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(provider.publish(name, QueueMessage(b"x")))
+        if (pid := os.fork()) == 0:
+            loop.run_until_complete(child())
+            os._exit(0)
+        os.waitpid(pid, 0)
+        loop.run_until_complete(provider.stop())
+        """,
+    )
+    assert said(ended).startswith("QueueError this provider was made before a fork" if told else "TimeoutError")
+
+
 def test_a_forked_child(pulsar_server: Any) -> None:
     """PUL-23: the old provider says what is wrong, a new one works, and the child ends."""
     ended = run(

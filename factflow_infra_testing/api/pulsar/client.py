@@ -22,6 +22,7 @@ from factflow_infra_testing.api.pulsar.results import (
     result_value,
 )
 from factflow_infra_testing.broker.lanes import LATENCY
+from factflow_infra_testing.search.network_faults import CONNECT_CUT, CONNECT_REFUSED, MUTE, UNANSWERED
 from factflow_infra_testing.simulation.owners import current_owner
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class ApiClient:
     ) -> None:
         self.loop = loop
         self.operation_timeout = float(configuration.operation_timeout_seconds())
+        self._connection_timeout = configuration.connection_timeout() / 1000
         self._addresses = addresses
         self._services = services
         self._attempts = 0
@@ -258,6 +260,7 @@ class ApiClient:
             self._tell(RETRYABLE, None)
             return
         owner, server = self._owner, listening.front_end.server
+        name = listening.client or (LABORATORY if owner is None else owner.name)
         exposed = listening.exposed or owner is not None
         there = address[0] if address[0] in server.hosts else server.hosts[0]
         if self._state == CLOSED:
@@ -267,10 +270,14 @@ class ApiClient:
         elif listening.front_end.down:
             # The test's own does not meet a restart: it waits for the end of it.
             self.loop.call_at(server.up_at, self._reach)
+        elif exposed and (fault := server.meet_connect(name))[0]:
+            # Tried again in any case (PUL-13); at once, or when nothing has been heard for the time to connect.
+            silent = fault in ((CONNECT_REFUSED, UNANSWERED), (CONNECT_CUT, MUTE))
+            self.loop.call_later(self._connection_timeout if silent else LATENCY, self._tell, RETRYABLE, None)
         else:
             ClientConnection(
                 listening.front_end,
-                listening.client or (LABORATORY if owner is None else owner.name),
+                name,
                 exposed=exposed,
                 hosts=("localhost" if owner is None else owner.host, there),
                 operation_timeout=self.operation_timeout,

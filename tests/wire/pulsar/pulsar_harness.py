@@ -10,6 +10,8 @@ from factflow_infra.queue.naming import PulsarNamingStrategy
 from factflow_infra.queue.pulsar import PulsarQueueProvider, wire
 from factflow_infra.queue.settings import QueueSettings
 from factflow_infra_testing.api.pulsar.provider import attach, listening
+from factflow_infra_testing.broker.events import FAULT
+from factflow_infra_testing.broker.faults import CONFIRM_LOST
 from factflow_infra_testing.contracts import LIVE_PACE, PlainQueueBackend
 from factflow_infra_testing.contracts.harnesses.simulated_queue import (
     SimulatedQueueBackend,
@@ -64,6 +66,20 @@ class ApiBackend(SimulatedQueueBackend):
         await asyncio.sleep(5)
         await super().start_broker()
 
+    async def lose_confirm(self, destination):
+        """A lost answer alone is made good by the client, which connects and sends again; so the broker is away afterwards."""
+
+        def struck(event):
+            if event.kind == FAULT and event.reason == CONFIRM_LOST:
+                self.broker.loop.call_soon(self._be_away)
+
+        self.broker.observe(struck)
+        await super().lose_confirm(destination)
+
+    def _be_away(self):
+        self.broker.downtime = 5.0
+        self.broker.restart()
+
     async def stall(self, provider):
         self.broker.stall_client(self._names[provider], 3600.0)
 
@@ -84,9 +100,9 @@ class ApiBackend(SimulatedQueueBackend):
 class ApiHarness(SimulatedQueueHarness):
     def __init__(self, subscription_type="shared", **options):
         super().__init__("pulsar", **options)
-        # A lost confirm is not seen: the client connects and sends again. The one refusal that it tells of is that of a
-        # message which arrived corrupted, and as it may have sent it before, that is no certainty.
-        self.capabilities -= {QueueCapability.LOSE_CONFIRM, QueueCapability.REFUSE}
+        # The one refusal of a single message that the client tells of is that of one which arrived corrupted (PUL-52). As it may
+        # have sent it before, that is no certainty: ``PublishUnconfirmedError``.
+        self.capabilities -= {QueueCapability.REFUSE}
         self._subscription_type = subscription_type
 
     def run(self, check):
