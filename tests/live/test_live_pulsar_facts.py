@@ -311,6 +311,14 @@ class TestPublishing:
         assert seconds[True] >= 0.3
         assert seconds[False] < seconds[True]
 
+    async def test_a_batch_of_one_is_a_batch(self, bare: Bare) -> None:
+        """PUL-54: the last message of a topic has a place in its batch."""
+        name = topic()
+        consumer = await bare.subscribe(name)
+        for batch, place in ((True, 0), (False, -1)):
+            await bare.publish(name, b"x", batch=batch)
+            assert (await consumer.get_last_message_id()).batch_index() == place
+
 
 class TestConnections:
     async def test_a_killed_broker_is_noticed_and_a_frozen_one_is_not(self, own_pulsar_server: Any) -> None:

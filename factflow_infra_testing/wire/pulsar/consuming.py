@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra_testing.wire.pulsar.commands import CUMULATIVE, ServerError, SubscriptionType
-from factflow_infra_testing.wire.pulsar.content import count_of
 from factflow_infra_testing.wire.pulsar.topics import PulsarError, id_of, position_of
 
 if TYPE_CHECKING:
@@ -209,9 +208,10 @@ class Consumers:
         log = consumer.subscription.topic.log
         last = log.last
         newest = next((message for message in log.after((last[0], last[1] - 1))), None)
-        count = 0 if newest is None else count_of(newest.payload)
+        # A batch of one is a batch (PUL-54).
+        count = 0 if newest is None else max(0, newest.payload.metadata.get("num_messages_in_batch", 0))
         answer = {
-            "last_message_id": id_of(last, count=count if count > 1 else 0),
+            "last_message_id": id_of(last, count=count),
             "consumer_mark_delete_position": id_of(consumer.subscription.mark_delete),
         }
         self.peer.send("get_last_message_id_response", {"request_id": fields["request_id"], **answer})
