@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pamqp.commands import Connection as ConnectionMethods
@@ -57,7 +58,7 @@ class Handshake:
 
     def start(self) -> None:
         """Greet."""
-        self._send(ConnectionMethods.Start(server_properties=SERVER_PROPERTIES, mechanisms="PLAIN", locales="en_US"))
+        self._connection.send(_greeting())
 
     def take(self, index: int, method: Any) -> None:
         """Raises ``ConnectionFailedError``: refused, or out of order."""
@@ -123,3 +124,9 @@ class Handshake:
 
     def _send(self, method: Any) -> None:
         self._connection.send(write_method(0, method))
+
+
+@cache
+def _greeting() -> bytes:
+    start = ConnectionMethods.Start(server_properties=SERVER_PROPERTIES, mechanisms="PLAIN", locales="en_US")
+    return write_method(0, start)

@@ -42,7 +42,6 @@ ESCAPES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 _UNESCAPES: Final = {
     version: {escaped: plain for plain, escaped in table.items()} for version, table in ESCAPES.items()
 }
-_SPECIAL: Final = {version: str.maketrans(dict(table)) for version, table in ESCAPES.items()}
 _SEQUENCE: Final = re.compile(r"\\(.?)", re.DOTALL)
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 _LINE_ENDS: Final = re.compile(rb"(?:\r?\n)+")
@@ -207,9 +206,19 @@ class Cutter:
 
 def write(command: str, headers: Iterable[tuple[str, str]], body: bytes = b"", *, version: str = "1.2") -> bytes:
     """A server's frame. CONNECTED is not escaped."""
-    special = {} if command == "CONNECTED" else _SPECIAL[version]
-    lines = [command, *(f"{name.translate(special)}:{value.translate(special)}" for name, value in headers)]
-    return b"%b\n\n%b\0\n" % ("\n".join(lines).encode("utf-8", "replace"), body)
+    escapes = {} if command == "CONNECTED" else ESCAPES[version]
+    rows = [f"{name}:{value}" for name, value in headers] if not escapes else [_row(*one, escapes) for one in headers]
+    return b"%b\n\n%b\0\n" % ("\n".join([command, *rows]).encode("utf-8", "replace"), body)
+
+
+def _row(name: str, value: str, escapes: Mapping[str, str]) -> str:
+    row = f"{name}:{value}"
+    # Mostly there is nothing to escape; str.translate takes twenty times as long to find that out.
+    if row.count(":") == 1 and "\\" not in row and "\n" not in row and "\r" not in row:
+        return row
+    for plain, escape in escapes.items():  # the backslash first
+        name, value = name.replace(plain, escape), value.replace(plain, escape)
+    return f"{name}:{value}"
 
 
 def _shown(data: bytes) -> str:
