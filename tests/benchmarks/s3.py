@@ -1,28 +1,35 @@
-"""``MinioStorageProvider`` against its peers, interleaved in one run: ``python tests/benchmarks/s3.py [--rounds N] [--size 1MiB]``
+"""``MinioStorageProvider`` against its peers, interleaved in one run.
 
-All talk to one throw-away radosgw on 127.0.0.1, a server of its own processes. ``boto3`` does in threads what the provider promises:
-SHA-256, a HEAD that learns when the key was first written, one PUT with the record as object metadata; a GET, the record read, the
-SHA-256 compared. The others only move bytes: ``plain`` is boto3 without all that, then aioboto3, obstore and s3fs. 256 MiB go up in
-parts wherever a client can; ``boto3`` and ``plain`` use its transfer manager, which also reads in ranges, several at once.
+    python tests/benchmarks/s3.py [--server memory|radosgw] [--rounds N] [--size 1MiB] [--profile]
+
+All talk to one local S3 server, of its own processes. ``memory`` is ``s3_server.py``, which costs less than any of its clients, so
+that those are what is measured; ``radosgw`` is a throw-away one, whose own work hides some of theirs. ``boto3`` does in threads what the
+provider promises: SHA-256, a HEAD that learns when the key was first written, one PUT with the record as object metadata; a GET, the
+record read, the SHA-256 compared. ``plain`` is boto3 without all that. The others (aioboto3, obstore, s3fs) only move bytes, too.
+256 MiB go up in parts wherever a client can; ``boto3`` and ``plain`` use its transfer manager, which also reads in ranges.
 
 A ratio above 1: the provider is faster. The server and whatever else runs share the machine's cores, so the rounds are many, and
 the ratio is the median of those of neighbouring runs; ``CPU`` is that of this process' own time, which noise touches less.
+
+``--profile``: where the processor time of a call goes, which is the distance to obstore.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import cProfile
 import hashlib
 import io
 import json
 import os
+import pstats
 import statistics
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,10 +45,11 @@ from obstore.store import S3Store
 from factflow_infra.storage.minio import MinioStorageProvider, S3Options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "live" / "servers"))
 import radosgw
+import s3_server
 
 BUCKET = "bucket"
 METADATA = {"execution_id": "e-1", "route_id": "r-7", "stage": "extract", "message_id": "m-123", "lineage_id": "l-9"}
@@ -53,8 +61,10 @@ WORK = {
     ("1MiB", 1): (MIB, 12),
     ("1MiB", 64): (MIB, 96),
     ("256MiB", 1): (256 * MIB, 1),
+    ("256MiB", 4): (256 * MIB, 4),
 }
-"""Size and number of calls, by size and calls at once. 64 objects of 256 MiB at once do not fit into a server in memory."""
+"""Size and number of calls, by size and calls at once. 64 objects of 256 MiB at once are 16 GiB for each client and again for the
+server: more than the memory there is. So four."""
 
 
 class Boto3:
@@ -202,7 +212,7 @@ async def run(call: Callable[..., Any], calls: list[tuple[Any, ...]], at_once: i
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-async def measure(endpoint: str, rounds: int, chosen: list[str]) -> bool:
+async def measure(endpoint: str, rounds: int, chosen: list[str], at: list[int]) -> bool:
     good = True
     boto3.client("s3", **credentials(endpoint)).create_bucket(Bucket=BUCKET)
     async with AsyncExitStack() as stack:
@@ -211,7 +221,7 @@ async def measure(endpoint: str, rounds: int, chosen: list[str]) -> bool:
             aioboto3.Session().client("s3", **credentials(endpoint), config=pool)
         )
         for (label, at_once), (size, count) in WORK.items():
-            if chosen and label not in chosen:
+            if (chosen and label not in chosen) or (at and at_once not in at):
                 continue
             sides: dict[str, Any] = {
                 "provider": Provider(endpoint, max(8, at_once)),
@@ -231,7 +241,9 @@ async def measure(endpoint: str, rounds: int, chosen: list[str]) -> bool:
             for turn in range((rounds if size < LARGE else max(2, rounds // 4)) + 1):  # the first warms up
                 for action, calls in work.items():
                     order = list(sides) if turn % 2 else list(reversed(sides))
-                    took = {side: await run(getattr(sides[side], action), calls, at_once) for side in order}
+                    took: dict[str, tuple[float, float]] = {}
+                    for side in order:
+                        took[side] = await run(getattr(sides[side], action), calls, at_once)
                     if turn:
                         results[action].append(took)
             for action, rows in results.items():
@@ -249,17 +261,92 @@ def report(label: str, rows: list[dict[str, tuple[float, float]]], count: int) -
     return ratios["boto3"] >= 1.0
 
 
+GROUPS = {
+    "signing": ("botocore/auth.py", "botocore/signers.py", "hashlib", "hmac", "sha256"),
+    "endpoint rules, user agent, events": (
+        "botocore/regions.py",
+        "botocore/endpoint_provider.py",
+        "botocore/useragent.py",
+        "botocore/hooks.py",
+        "botocore/handlers.py",
+        "botocore/context.py",
+    ),
+    "serialising and parsing": (
+        "botocore/serialize.py",
+        "botocore/validate.py",
+        "botocore/parsers.py",
+        "botocore/model.py",
+        "botocore/response.py",
+        "dateutil",
+    ),
+    "the rest of botocore": ("botocore/", "boto3/"),
+    "HTTP: urllib3, http.client, email": ("urllib3/", "http/client.py", "email/"),
+    "sockets": ("_socket.socket", "socket.py", "select.poll", "_io."),
+    "the provider": ("factflow_infra/",),
+    "threads and asyncio": ("asyncio/", "concurrent/", "threading.py", "_thread", "_asyncio", "select.epoll", "_queue"),
+}
+
+
+def profile(endpoint: str) -> None:
+    """Shares of the time of one call after the other, 4 KiB: of the calling thread's and of its worker's."""
+    boto3.client("s3", **credentials(endpoint)).create_bucket(Bucket=BUCKET)
+    storage = Provider(endpoint, 1)
+    profilers: list[cProfile.Profile] = []
+
+    def watched(function: Callable[[], Any]) -> Any:
+        """In the worker, which has no profiler of its own."""
+        if not profilers:
+            profilers.append(cProfile.Profile(time.thread_time))
+        return profilers[0].runcall(function)
+
+    async def work() -> None:
+        pool: Any = storage.storage._pool
+        start = pool.start
+        pool.start = lambda function, *args: start(lambda: watched(lambda: function(*args)))
+        for number in range(300):
+            await storage.write(f"{number}", b"x" * 4096)
+            await storage.read(f"{number}")
+
+    own = cProfile.Profile(time.thread_time)
+    own.runcall(asyncio.run, work())
+    shares: dict[str, float] = dict.fromkeys((*GROUPS, "else"), 0.0)
+    for one in (own, profilers[0]):
+        for (path, _, name), (_, _, inside, _, _) in pstats.Stats(one).stats.items():  # pyright: ignore[reportAttributeAccessIssue]
+            place = f"{path} {name}"
+            group = next((group for group, signs in GROUPS.items() if any(sign in place for sign in signs)), "else")
+            shares[group] += inside
+    total = sum(shares.values())
+    for group, seconds in sorted(shares.items(), key=lambda item: -item[1]):
+        print(f"{group:36} {100 * seconds / total:5.1f} %")
+
+
+@contextmanager
+def running(server: str) -> Iterator[str]:
+    if server == "memory":
+        with s3_server.running() as endpoint:
+            yield endpoint
+        return
+    with tempfile.TemporaryDirectory() as folder, radosgw.Radosgw(Path(folder)) as started:
+        yield started.endpoint
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--server", choices=("memory", "radosgw"), default="memory")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--size", action="append", choices=sorted({label for label, _ in WORK}), default=[])
+    parser.add_argument("--at-once", action="append", type=int, default=[])
+    parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
-    missing = radosgw.missing()
+    missing = radosgw.missing() if options.server == "radosgw" else None
     if missing is not None:
         print(missing)
         return 2
-    with tempfile.TemporaryDirectory() as folder, radosgw.Radosgw(Path(folder)) as server:
-        good = asyncio.run(measure(server.endpoint, options.rounds, options.size))
+    with running(options.server) as endpoint:
+        if options.profile:
+            profile(endpoint)
+            return 0
+        good = asyncio.run(measure(endpoint, options.rounds, options.size, options.at_once))
     print(f"load of the machine: {os.getloadavg()[0]:.1f}; never below bare boto3:", "yes" if good else "NO")
     return 0 if good else 1
 

@@ -85,6 +85,9 @@ async def test_streams(storage, server):
     assert written.etag.endswith("-4")
     assert await storage.stat("k") == written
     assert sum([len(chunk) async for chunk in storage.stream("k")]) == 3 * PART + 3
+    stored = await storage.get("k")  # in four ranges
+    assert stored.info == written
+    assert stored.data == b"".join(bytes([number]) * PART for number in range(3)) + b"end"
     assert [chunk async for chunk in storage.stream("k", start=3 * PART - 1)] == [b"\x02end"]
     assert [chunk async for chunk in storage.stream("k", start=10**9)] == []
 
