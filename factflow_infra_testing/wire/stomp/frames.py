@@ -206,8 +206,8 @@ class Cutter:
 
 def write(command: str, headers: Iterable[tuple[str, str]], body: bytes = b"", *, version: str = "1.2") -> bytes:
     """A server's frame. CONNECTED is not escaped."""
-    escapes = {} if command == "CONNECTED" else ESCAPES[version]
-    rows = [f"{name}:{value}" for name, value in headers] if not escapes else [_row(*one, escapes) for one in headers]
+    escapes = ESCAPES["1.0" if command == "CONNECTED" else version]
+    rows = [_row(name, value, escapes) for name, value in headers]
     return b"%b\n\n%b\0\n" % ("\n".join([command, *rows]).encode("utf-8", "replace"), body)
 
 
