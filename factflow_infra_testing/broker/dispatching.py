@@ -132,6 +132,8 @@ class Dispatching(Intake):
             consumer.deliver(delivery)
             if self._duplicates:
                 self._send_again(delivery)
+            if queue.timed:
+                self._expire(queue)  # what has come to the head now
 
     def _dispatch_to_chosen(self, queue: Queue) -> None:
         any_turn = queue.dispatch is Dispatch.STANDING
@@ -143,6 +145,8 @@ class Dispatching(Intake):
             consumer.deliver(delivery)
             if any_turn and self._duplicates:
                 self._send_again(delivery)
+            if any_turn and queue.timed:
+                self._expire(queue)
             if any_turn and self._reorders and len(queue):
                 self._shuffle(queue)
 

@@ -162,7 +162,21 @@ class Queue:
             self.ready.append(entry)
             return
         self.returns += 1
+        if entry.place < 0 and place is Place.ORIGINAL:
+            self._put_back_at_head(entry)
+            return
         heappush(self.returned, (entry.place if place is Place.ORIGINAL else self.returns, entry))
+
+    def _put_back_at_head(self, entry: Entry) -> None:
+        """Have ``entry``, which stood at the head, come back there: in front of those at the head that were sent after it."""
+        others = [one for _, one in sorted(self.returned, key=_first) if one.place < 0]
+        at = next((at for at, one in enumerate(others) if one.serial > entry.serial), len(others))
+        others.insert(at, entry)
+        self.front -= len(others)
+        for index, one in enumerate(others):
+            one.place = self.front + index
+        self.returned = [(one.place, one) for one in others] + [item for item in self.returned if item[1].place >= 0]
+        heapify(self.returned)
 
     def begin_anew(self) -> None:
         """What is ready stands where it was published, as if it had never been delivered."""

@@ -497,6 +497,17 @@ def test_every_field_of_every_row_cites_a_fact_that_the_docs_have(pytestconfig):
             assert missing == []
 
 
+@pytest.mark.parametrize("row", [CLASSIC, QUORUM, "activemq-classic", "rabbitmq-stomp"])
+def test_what_has_expired_behind_the_head_is_not_delivered_after_it(row):  # RMQ-17, AMQ-15, RST-14
+    bench = Bench(row)
+    bench.publish("1")
+    bench.publish("2", ttl=0.5)
+    bench.broker.advance(1.0)
+    bench.publish("3")
+    bench.consume()
+    assert [name[0] for name in bench.seen] == ["1", "3"]
+
+
 ARTEMIS = "artemis"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import signal
 import sys
 import tempfile
 import threading
@@ -119,6 +120,7 @@ def main(count: int = 500, first: int = 0, profile: str = "artemis") -> int:
     if missing:
         tell(missing)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the broker ends with it
     different, begin = [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         server = getattr(module, row.kind)(Path(folder) / row.module)

@@ -139,6 +139,11 @@ def test_art_26_27_what_a_restart_gives_back(own_artemis_server, stomp, how):
     before.subscribe("lost before", **FROM_QUEUE)
     before.messages(5)
     before.disconnect()
+    # DISCONNECT is answered too early (ART-36): all of it is back when somebody gets it, and written when what is sent after that is confirmed.
+    probe = stomp(own_artemis_server)
+    probe.subscribe("lost before", **FROM_QUEUE)
+    assert bodies(probe.messages(5)) == ["1R", "2", "3", "4", "5"]
+    fill(stomp(own_artemis_server), "behind it", "1")
     holder = stomp(own_artemis_server)
     holder.subscribe("held", **FROM_QUEUE)
     holder.messages(5)
@@ -146,15 +151,33 @@ def test_art_26_27_what_a_restart_gives_back(own_artemis_server, stomp, how):
     own_artemis_server.start()
     consumer = stomp(own_artemis_server)
     consumer.subscribe("lost before", **FROM_QUEUE)
-    first, *rest = bodies(consumer.messages())
-    assert rest == ["2", "3", "4", "5"]
-    # A kill may come before the count of deliveries was written: nothing waits for that.
-    assert first in ({"stop": ("1R",), "kill": ("1R", "1")}[how])
+    messages = consumer.messages(5)
+    assert [message.body for message in messages] == [b"1", b"2", b"3", b"4", b"5"]
+    assert messages[0].redelivered
     consumer.subscribe("held", "held", **FROM_QUEUE)
-    messages = consumer.messages()
+    messages = consumer.messages(5)
     assert [message.body for message in messages] == [b"1", b"2", b"3", b"4", b"5"]
     if how == "kill":
         assert not any(message.redelivered for message in messages)
+
+
+def test_art_36_disconnect_is_answered_before_a_kill_finds_its_messages_given_back(own_artemis_server, stomp):
+    own_artemis_server.start()
+    members = []
+    for number in range(RACES // 2):
+        fill(stomp(own_artemis_server), f"q{number}", "1", "2")
+        members.append(stomp(own_artemis_server))
+        members[-1].subscribe(f"q{number}", **FROM_QUEUE)
+        members[-1].messages(2)
+    for member in members:
+        assert member.ask("DISCONNECT", {}).command == "RECEIPT"
+    own_artemis_server.kill()
+    own_artemis_server.start()
+    consumer = stomp(own_artemis_server)
+    for number in range(RACES // 2):
+        consumer.subscribe(f"q{number}", f"s{number}", **FROM_QUEUE)
+        # Flagged, or as if nothing had been delivered; nothing is lost, and nothing else is flagged.
+        assert bodies(consumer.messages(2)) in (["1R", "2"], ["1", "2"])
 
 
 def test_art_28_consumers_take_turns_in_a_ring(connect, name):
