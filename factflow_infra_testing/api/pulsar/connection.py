@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from factflow_infra_testing.api.pulsar.line import ApiLine
 from factflow_infra_testing.api.pulsar.results import DISCONNECTED, OK, TIMEOUT, of_server
-from factflow_infra_testing.wire.pulsar.commands import PROTOCOL_VERSION
+from factflow_infra_testing.wire.pulsar.values import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
     import asyncio

@@ -18,9 +18,9 @@ from factflow_infra_testing.api.pulsar.results import (
     result_value,
 )
 from factflow_infra_testing.api.pulsar.values import Batch, Message, key_of, message_id
-from factflow_infra_testing.wire.pulsar.commands import CUMULATIVE, INDIVIDUAL, SubscriptionType
 from factflow_infra_testing.wire.pulsar.content import count_of, is_batch, singles
 from factflow_infra_testing.wire.pulsar.topics import id_of
+from factflow_infra_testing.wire.pulsar.values import CUMULATIVE, INDIVIDUAL, SubscriptionType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

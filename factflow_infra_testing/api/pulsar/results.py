@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Final
 
-from factflow_infra_testing.wire.pulsar.commands import ServerError
+from factflow_infra_testing.wire.pulsar.values import ServerError
 
 OK: Final = "Ok"
 TIMEOUT: Final = "Timeout"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from factflow_infra_testing.wire.pulsar.commands import CUMULATIVE, ServerError, SubscriptionType
 from factflow_infra_testing.wire.pulsar.topics import PulsarError, id_of, position_of
+from factflow_infra_testing.wire.pulsar.values import CUMULATIVE, ServerError, SubscriptionType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

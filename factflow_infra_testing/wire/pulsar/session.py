@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from factflow_infra_testing.broker.errors import RefusedError
 from factflow_infra_testing.broker.lines import Line
 from factflow_infra_testing.broker.outcomes import Outcome
-from factflow_infra_testing.wire.pulsar.commands import (
+from factflow_infra_testing.wire.pulsar.consuming import NOBODY_ASKED, Consumers
+from factflow_infra_testing.wire.pulsar.content import keys_of
+from factflow_infra_testing.wire.pulsar.frames import MAX_MESSAGE_SIZE
+from factflow_infra_testing.wire.pulsar.labels import subscription_label
+from factflow_infra_testing.wire.pulsar.topics import PulsarError, id_of
+from factflow_infra_testing.wire.pulsar.values import (
     LOOKUP_CONNECT,
     LOOKUP_FAILED,
     METADATA_FAILED,
@@ -18,11 +23,6 @@ from factflow_infra_testing.wire.pulsar.commands import (
     PROTOCOL_VERSION,
     ServerError,
 )
-from factflow_infra_testing.wire.pulsar.consuming import NOBODY_ASKED, Consumers
-from factflow_infra_testing.wire.pulsar.content import keys_of
-from factflow_infra_testing.wire.pulsar.frames import MAX_MESSAGE_SIZE
-from factflow_infra_testing.wire.pulsar.labels import subscription_label
-from factflow_infra_testing.wire.pulsar.topics import PulsarError, id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

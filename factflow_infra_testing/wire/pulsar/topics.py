@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra_testing.broker.entries import NOWHERE, Message
 from factflow_infra_testing.broker.queues import Dispatch
-from factflow_infra_testing.wire.pulsar.commands import EARLIEST, ServerError, SubscriptionType
 from factflow_infra_testing.wire.pulsar.content import group_of, keys_of, source_label
 from factflow_infra_testing.wire.pulsar.labels import subscription_label, topic_label
+from factflow_infra_testing.wire.pulsar.values import EARLIEST, ServerError, SubscriptionType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
