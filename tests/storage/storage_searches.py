@@ -153,8 +153,7 @@ def storage_search(kind, *, examples, seed=0, faults=None, minimise=MINIMISE_RUN
 
     Objects of a few hundred bytes go the ways of large ones, on S3 in parts, so that all of the provider's ways are met.
     """
-    small = patch.multiple(provider, DEFAULT_CHUNK_SIZE=120, LARGE=500, LARGE_READ=500, SLICE=200)
-    with small, small_parts():
+    with patch.object(provider, "DEFAULT_CHUNK_SIZE", 120), patch.object(provider, "LARGE", 500), small_parts():
         return search(
             scenario(kind), faults=faults or Faults.all(), max_examples=examples, seed=seed, minimise_budget=minimise
         )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import os
 import threading
-from pathlib import Path
 
 import pytest
 
-from factflow_infra.errors import CorruptObjectError, PreconditionFailedError, StorageFullError, StorageIOError
+from factflow_infra.errors import PreconditionFailedError, StorageFullError, StorageIOError
 from factflow_infra.storage.filesystem import FilesystemStorageProvider, provider, steps
 from factflow_infra.storage.filesystem.changes import Upload
 
@@ -31,57 +29,6 @@ async def test_a_large_object_comes_back_with_its_checksum(tmp_path):
     assert stored.data == LARGE
     assert stored.info == info
     assert not residue(tmp_path)
-
-
-@pytest.fixture
-def slices(monkeypatch):
-    monkeypatch.setattr(provider, "LARGE_READ", 100)
-    monkeypatch.setattr(provider, "SLICE", 40)
-
-
-@pytest.mark.asyncio
-@pytest.mark.usefixtures("slices")
-@pytest.mark.parametrize("size", [99, 100, 119, 120, 121, 1000])
-async def test_a_large_object_is_read_slice_by_slice_and_checked(tmp_path, size):
-    async with FilesystemStorageProvider(tmp_path) as storage:
-        info = await storage.write("k", LARGE[:size])
-        stored = await storage.get("k")
-        assert (stored.data, stored.info, type(stored.data)) == (LARGE[:size], info, bytes)
-        damaged = bytearray(LARGE[:size])
-        damaged[-1] ^= 1
-        (tmp_path / "k").write_bytes(damaged)
-        with pytest.raises(CorruptObjectError):
-            await storage.read("k")
-
-
-@pytest.mark.asyncio
-@pytest.mark.usefixtures("slices")
-@pytest.mark.parametrize("cause", ["error", "cut", "cancel"])
-async def test_a_large_read_that_ends_early_leaves_nothing_open(tmp_path, monkeypatch, cause):
-    def opened():
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    async with FilesystemStorageProvider(tmp_path) as storage:
-        await storage.write("k", LARGE[:1000])
-        await storage.read("k")
-        before, read, count = opened(), steps.read, itertools.count()
-
-        def ends_early(descriptor, wanted):
-            if wanted <= 40 and next(count) == 3:
-                if cause == "error":
-                    raise OSError(5, "Input/output error")
-                if cause == "cut":
-                    return b""
-                loop.call_soon_threadsafe(reader.cancel)
-            return read(descriptor, wanted)
-
-        loop = asyncio.get_running_loop()
-        monkeypatch.setattr(steps, "read", ends_early)
-        reader = asyncio.ensure_future(storage.read("k"))
-        expected = {"error": StorageIOError, "cut": CorruptObjectError, "cancel": asyncio.CancelledError}[cause]
-        with pytest.raises(expected):
-            await reader
-        assert opened() == before
 
 
 @pytest.mark.asyncio

@@ -27,7 +27,7 @@ from factflow_infra.storage.objects import ObjectInfo, ObjectPage, StoredObject
 if TYPE_CHECKING:
     import os
     import threading
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable
     from types import TracebackType
     from typing import Self
 
@@ -39,10 +39,6 @@ T = TypeVar("T")
 _LIST_BATCH = 1000
 LARGE = 256 * 1024
 """Bytes from which computing the checksum beside the disk's work is worth two more jobs."""
-LARGE_READ = 8 * 1024 * 1024
-"""Bytes from which an object is hashed beside its reading."""
-SLICE = 4 * 1024 * 1024
-"""Bytes of it that are hashed while the next ones are read: few jobs, and little to wait for at the end."""
 _BYTES = (bytes, bytearray, memoryview)
 
 
@@ -117,12 +113,7 @@ class FilesystemStorageProvider:
         """The content and the info of one version. ``ObjectNotFoundError``, ``CorruptObjectError``."""
         self._check(key)
         with self._workers.operation():
-            whole = reads.Whole(key, LARGE_READ)
-            try:
-                found = await self._run("read", key, lambda tree, abandoned: reads.get(tree, key, abandoned, whole))
-                data, record = await self._read_large(key, whole) if found is None else found
-            finally:
-                whole.close()
+            data, record = await self._run("read", key, lambda tree, abandoned: reads.get(tree, key, abandoned))
         return StoredObject(data, record.info(key))
 
     async def read(self, key: str) -> bytes:
@@ -238,23 +229,6 @@ class FilesystemStorageProvider:
             await self._workers.run_to_end(lambda _: upload.discard())
             raise
 
-    async def _read_large(self, key: str, whole: reads.Whole) -> tuple[bytes, Record]:
-        """As one job would, but each slice is hashed while the next one is read."""
-
-        def fill(start: int) -> Awaitable[None]:
-            end = min(start + SLICE, whole.size)
-            return self._run("read", key, lambda _, abandoned: whole.fill(start, end, abandoned))
-
-        def hash_to(end: int) -> Awaitable[None]:
-            return self._run("read", key, lambda _tree, _abandoned: whole.hash_to(end))
-
-        await fill(0)
-        for start in range(SLICE, whole.size, SLICE):
-            # As in ``_write_large``: both have ended before the descriptor is closed.
-            _raise_first(await asyncio.gather(fill(start), hash_to(start), return_exceptions=True))
-        await hash_to(whole.size)
-        return whole.take()
-
     async def _write_stream(self, key: str, data: AsyncIterable[bytes], terms: Terms) -> Record:
         upload: Upload | None = None
         waiting: list[bytes] = []
@@ -339,7 +313,7 @@ def _copy(tree: Tree, abandoned: threading.Event, *, source: str, target: str) -
         upload.discard()
 
 
-def _raise_first(results: Sequence[BaseException | None]) -> None:
+def _raise_first(results: tuple[BaseException | None, ...]) -> None:
     for result in results:
         if result is not None:
             raise result

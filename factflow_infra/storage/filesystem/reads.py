@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from factflow_infra.errors import CorruptObjectError, ObjectNotFoundError
-from factflow_infra.storage.assembly import Assembly
 from factflow_infra.storage.filesystem import steps, versions
 from factflow_infra.storage.filesystem.changes import AbandonedError, Terms, Upload
 from factflow_infra.storage.keys import shown
@@ -55,18 +54,13 @@ def exists(tree: Tree, key: str) -> bool:
             return version is not None
 
 
-def get(tree: Tree, key: str, abandoned: threading.Event, whole: Whole) -> tuple[bytes, Record] | None:
-    """The content and the record of one version; ``CorruptObjectError`` where they do not match. A large one: ``None``, and
-    ``whole`` is open.
-    """
+def get(tree: Tree, key: str, abandoned: threading.Event) -> tuple[bytes, Record]:
+    """The content and the record of one version; ``CorruptObjectError`` where they do not match."""
     with current(tree, key) as version:
-        left = version.found.st_size
-        if left >= whole.large:
-            whole.open(version)
-            return None
         digest = hashlib.sha256()
         pieces: list[bytes] = []
         steps.seek(version.descriptor, 0)
+        left = version.found.st_size
         # A read allocates what it asks for: the last one, which only finds the end, asks for little.
         while data := steps.read(version.descriptor, max(left, _PROBE)):
             if abandoned.is_set():
@@ -76,52 +70,6 @@ def get(tree: Tree, key: str, abandoned: threading.Event, whole: Whole) -> tuple
             left -= len(data)
         record = version.matching(f"sha256:{digest.hexdigest()}")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), record
-
-
-class Whole:
-    """One version of an object of ``large`` bytes and more: ``fill`` reads it slice by slice, and ``hash_to`` may run beside
-    the next one.
-    """
-
-    def __init__(self, key: str, large: int) -> None:
-        self._key = key
-        self.large = large
-        self.size = 0
-        self._descriptor: int | None = None
-
-    def open(self, version: Version) -> None:
-        self._record = version.record()
-        self.size = version.found.st_size
-        self._assembly = Assembly(self.size)
-        self._descriptor = version.keep()
-
-    def fill(self, start: int, end: int, abandoned: threading.Event) -> None:
-        assert self._descriptor is not None
-        steps.seek(self._descriptor, start)
-        while start < end:
-            if abandoned.is_set():
-                raise AbandonedError
-            data = steps.read(self._descriptor, min(COPY_SIZE, end - start))
-            if not data:  # the file was cut by another tool
-                raise CorruptObjectError(
-                    f"{shown(self._key)} is corrupt: it ends {self.size - start} bytes before its end"
-                )
-            self._assembly.put(start, data)
-            start += len(data)
-
-    def hash_to(self, end: int) -> None:
-        self._assembly.hash_to(end)
-
-    def take(self) -> tuple[bytes, Record]:
-        checksum = f"sha256:{self._assembly.sha256()}"
-        if checksum != self._record.checksum:
-            raise versions.corrupt(self._key, checksum, (self._record,))
-        return self._assembly.take(), self._record
-
-    def close(self) -> None:
-        if self._descriptor is not None:
-            descriptor, self._descriptor = self._descriptor, None
-            steps.close(descriptor)
 
 
 def copy(tree: Tree, source: str, upload: Upload, abandoned: threading.Event) -> Record:
