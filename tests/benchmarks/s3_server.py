@@ -1,8 +1,9 @@
-"""A small S3 server for measurements: ``python tests/benchmarks/s3_server.py`` prints its port and serves until it is ended.
+"""A small S3 server for measurements: ``python tests/benchmarks/s3_server.py [MIB]`` prints its port and serves until it is ended.
 
 One process, plain asyncio, everything in memory: PUT, GET with a range, HEAD, DELETE and uploads in parts, by path
 (``/bucket/key``). It checks neither signatures nor conditions: what it is for is to cost less than any client of it, so that a
-comparison of clients does not measure the server. A large body is kept as the pieces it came in, and never copied.
+comparison of clients does not measure the server. A large body is kept as the pieces it came in, and never copied. ``MIB``: each
+connection gets that many MiB a second at most, as S3 limits them.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Upload:
     parts: dict[int, Stored] = field(default_factory=dict)
 
 
+LIMIT = float(sys.argv[1]) * (1 << 20) if __name__ == "__main__" and len(sys.argv) > 1 else 0.0
 OBJECTS: dict[str, Stored] = {}
 UPLOADS: dict[str, Upload] = {}
 
@@ -179,8 +181,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        while self._waiting and not self._paused:
-            self._transport.write(self._waiting.pop())
+        while self._waiting and not self._paused and not self._transport.is_closing():
+            piece = self._waiting.pop()
+            self._transport.write(piece)
+            if LIMIT:
+                self._paused = True
+                asyncio.get_running_loop().call_later(len(piece) / LIMIT, self.resume_writing)
 
     def _send(self, pieces: list[memoryview]) -> None:
         self._waiting = pieces[::-1]
@@ -212,9 +218,9 @@ async def serve() -> None:
 
 
 @contextmanager
-def running() -> Iterator[str]:
+def running(*arguments: str) -> Iterator[str]:
     """The endpoint of a server of its own process."""
-    process = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
