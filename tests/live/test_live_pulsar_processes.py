@@ -138,8 +138,8 @@ def test_exit_with_pending_sends(own_pulsar_server: Any) -> None:
 
 
 ON_THEIR_WAY = """
-    class Nothing(dict):
-        def __setitem__(self, *_):
+    class Nothing(set):
+        def add(self, _):
             pass
 
     async def main():
@@ -165,12 +165,12 @@ def exits(server: Any, ablation: str, tries: int) -> list[int]:
 
 
 def test_exit_with_answers_on_their_way(pulsar_server: Any) -> None:
-    """PUL-29: whoever is alive is shut down, and given time to end."""
+    """PUL-29: whoever is alive is closed, and given time to end."""
     assert exits(pulsar_server, "", 10) == [0] * 10
 
 
 @pytest.mark.parametrize(
-    "ablation", ["session._alive = Nothing()", "session.EXIT_SECONDS = 0.0"], ids=["not shut down", "not waited for"]
+    "ablation", ["session._alive = Nothing()", "session.EXIT_SECONDS = 0.0"], ids=["not closed", "not waited for"]
 )
 def test_exit_aborts_without(pulsar_server: Any, ablation: str) -> None:
     """PUL-29: an answer that comes while the interpreter ends."""
@@ -315,3 +315,67 @@ def test_cycles_leave_nothing(pulsar_server: Any) -> None:
     )
     early, late = said(ended).split(") (")
     assert early.strip("()") == late.strip("()"), ended.stdout
+
+
+FLOOD = """
+import os, pulsar
+client = pulsar.Client({uri!r}, logger=pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull))
+producer = client.create_producer({name!r}, batching_enabled=False)
+while True:
+    producer.send(b"x")
+"""
+ENDING = """
+    import faulthandler, pulsar.asyncio
+    logger = pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull)
+
+    async def receive(consumer):
+        while True:
+            await consumer.receive()
+
+    async def cycle():
+        client = pulsar.asyncio.Client(uri, logger=logger)
+        consumers = [await client.subscribe({flooded!r}, f"s{{n}}", receiver_queue_size=10) for n in range(8)]
+        receiving = [asyncio.ensure_future(receive(consumer)) for consumer in consumers]
+        await asyncio.sleep(0.2)
+        faulthandler.dump_traceback_later(5, exit=True)
+        {end}
+        faulthandler.cancel_dump_traceback_later()
+        for task in receiving:
+            task.cancel()
+        await asyncio.gather(*receiving, return_exceptions=True)
+
+    for _ in range({count}):
+        asyncio.run(cycle())
+    print("all ended")
+    sys.stdout.flush()
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "count"),
+    [
+        ("client.shutdown()", 60),
+        ("await asyncio.gather(*[consumer.close() for consumer in consumers]); await client.close()", 20),
+    ],
+    ids=["shutdown", "close"],
+)
+def test_ending_a_client_under_a_flood_of_messages(pulsar_server: Any, end: str, count: int) -> None:
+    """PUL-15: beside a message on its way to a receive ``shutdown`` hangs the process, and ``close`` does not."""
+    flooded = f"persistent://public/default/q-{uuid4().hex[:10]}"
+    flood = subprocess.Popen(
+        [sys.executable, "-c", FLOOD.format(uri=pulsar_server.uri, name=flooded)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        ended = run(pulsar_server, ENDING.format(flooded=flooded, end=end, count=count))
+    finally:
+        flood.kill()
+        flood.wait()
+    if "shutdown" in end:
+        assert ended.returncode == 1
+        assert "Timeout" in ended.stderr
+        assert "in shutdown" in ended.stderr
+    else:
+        assert said(ended) == "all ended"

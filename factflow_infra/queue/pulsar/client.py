@@ -7,7 +7,8 @@ nothing of it and of what it makes but what the protocols below list. Enumeratio
 
 What the client is asked for, and never anything else:
 
-- a client: ``create_producer``, ``subscribe``, ``create_reader``, ``get_topic_partitions`` (as a ping), ``close``, ``shutdown``;
+- a client: ``create_producer``, ``subscribe``, ``create_reader``, ``get_topic_partitions`` (as a ping), ``close``; at exit
+  ``shutdown`` and, of the object beneath it (``_client``), ``close_async``;
 - a producer: ``is_connected``, ``close``; of the object beneath it (``_producer``) ``send_async``, with a message from
   ``_pulsar.MessageBuilder``. Always without batches (``batching_enabled=False``);
 - a consumer: ``negative_acknowledge``, ``close``; of the object beneath it (``_consumer``) ``receive_async``,
@@ -19,25 +20,27 @@ What the client is asked for, and never anything else:
 What happens for each message goes past the library's own coroutines, to what those call: they wake the event loop once for each
 answer, build a message id that nobody asked for, and take a turn of the loop for what the client has at hand.
 
-``shutdown`` ends the client's threads. After it nothing calls back, and what was not answered never is; before it, a callback
-that meets a closed event loop ends the process (PUL-14).
+Until a client has ended, a callback that meets a closed event loop ends the process (PUL-14). ``shutdown`` would end it at once, and
+may hang the whole process (PUL-15): ``end`` has it closed, without an event loop, and shuts down only what does not answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache, wraps
 from importlib import import_module
-from threading import get_ident
+from threading import Event, get_ident
+from time import monotonic
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator, Mapping
+    from collections.abc import Coroutine, Generator, Iterable, Mapping
 
 
 class MessageId(Protocol):
@@ -160,6 +163,30 @@ def open_client(options: PulsarOptions) -> Client:
     return cast("Client", client)
 
 
+def end(clients: Iterable[Client], *, within: float) -> None:
+    """Close ``clients`` and their threads, as the interpreter ends; wait for it ``within`` seconds. Never raises.
+
+    ``shutdown`` holds the interpreter's lock while it waits for one that a thread of the client may have, which waits for the
+    interpreter's (PUL-15). That takes a message on its way to a receive: there is none from a broker that does not even answer.
+    """
+    ending: list[tuple[Any, Event, list[bool]]] = []
+    for client in clients:
+        answered, good = Event(), [False]
+
+        def closed(result: Any, *, answered: Event = answered, good: list[bool] = good) -> None:
+            good[0] = int(result) == 0
+            answered.set()
+
+        with contextlib.suppress(Exception):
+            cast("Any", client)._client.close_async(closed)  # noqa: SLF001 - see the module
+            ending.append((client, answered, good))
+    until = monotonic() + within
+    for client, answered, good in ending:
+        if not (answered.wait(max(until - monotonic(), 0.0)) and good[0]):
+            with contextlib.suppress(Exception):
+                client.shutdown()
+
+
 def send(
     producer: Any,
     answer: Answer,
@@ -183,12 +210,13 @@ def send(
     producer._producer.send_async(builder.build(), answer)  # noqa: SLF001 - see the module
 
 
-async def receive(consumer: Any) -> Message:
+async def receive(consumer: Any, owner: object) -> Message:
     """The next message: without a turn of the event loop where the client has one. Raises ``PulsarException``.
 
-    Who is cancelled meanwhile has lost it (PUL-8).
+    Who is cancelled meanwhile has lost it (PUL-8). Until the client has answered, ``consumer`` and ``owner``, which closes it, are
+    kept from being collected, even so: that would end the process (PUL-28).
     """
-    answer = Answer(asyncio.get_running_loop())
+    answer = Answer(asyncio.get_running_loop(), keeps=(consumer, owner))
     consumer._consumer.receive_async(answer)  # noqa: SLF001 - see the module
     if not answer.has_come:
         await answer.wait()
@@ -235,10 +263,11 @@ def made_reader(call: Coroutine[Any, Any, Reader]) -> Generator[Any, Any, Reader
 class Answer:
     """What the client calls with its answer: a result, and a value with some. For one who waits in ``loop``, at most."""
 
-    __slots__ = ("_future", "_loop", "_result", "_thread", "has_come", "value")
+    __slots__ = ("_future", "_keeps", "_loop", "_result", "_thread", "has_come", "value")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, keeps: object = None) -> None:
         self._loop = loop
+        self._keeps = keeps
         self._thread = get_ident()
         self._future: asyncio.Future[None] | None = None
         self._result: Any = None

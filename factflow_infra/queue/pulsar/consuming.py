@@ -129,7 +129,7 @@ class _Receiver:
                     await room.claim()
                     if not owner.taking:
                         return
-                message = await receive(handle)
+                message = await receive(handle, owner.session)
                 if beside:
                     await room.claim()
                 if not self._take(message):
@@ -254,7 +254,7 @@ class PulsarConsumer:
         try:
             if self._receivers and not self.session.lost:
                 closing = [asyncio.ensure_future(quietly(receiver.handle.close())) for receiver in self._receivers]
-                # Left behind where the broker does not answer: ``shutdown`` ends them.
+                # Left behind where the broker does not answer: the end of their requests ends them.
                 await asyncio.wait(closing, timeout=CLOSE_TIMEOUT_SECONDS)
             self.room.close()
             tasks = [task for receiver in self._receivers for task in receiver.tasks]

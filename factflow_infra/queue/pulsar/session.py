@@ -13,6 +13,7 @@ import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from factflow_infra.errors import QueueConnectionError, SettingsError
 from factflow_infra.queue.pulsar import client as clients
@@ -52,8 +53,7 @@ class Session:
         self._looking: asyncio.TimerHandle | None = None
         self._ping: asyncio.Future[Any] | None = None
         self._pinged = 0.0
-        # Held until its client is closed: a consumer that is collected with a receive under way ends the process (PUL-28).
-        _alive[self] = None
+        _alive.add(self)
 
     @property
     def lost(self) -> bool:
@@ -193,6 +193,8 @@ class Session:
             return
         on_lost, self._on_lost = self._on_lost, None
         self._end()
+        for left in [task for task in _leaving if task.get_loop().is_closed()]:
+            _leaving.pop(left)
         leaving = asyncio.ensure_future(self._leave())
         _leaving[leaving] = None
         leaving.add_done_callback(_leaving.pop)
@@ -230,14 +232,13 @@ class Session:
             # ``client.close`` drops answers that are on their way.
             await self._within(ANSWER_SECONDS, *self._receiving, *self._background)
             await self._within(CLOSE_TIMEOUT_SECONDS, closing := asyncio.ensure_future(quietly(self.client.close())))
-            if not closing.done():
-                shut_down(self.client)
-                await self._within(ANSWER_SECONDS, *self._receiving)
+            # Without an answer it ends by itself once its requests have timed out. ``shutdown`` is no help (PUL-15).
+            if closing.done():
+                _alive.discard(self)
         finally:
             for task in (*self._background, *self._receiving):
                 task.cancel()
             self._handles.clear()
-            _alive.pop(self, None)
             _last_end[:] = [time.monotonic()]
 
     async def _within(self, seconds: float, *jobs: Awaitable[Any]) -> None:
@@ -270,20 +271,16 @@ async def quietly(call: Awaitable[Any]) -> None:
         await call
 
 
-def shut_down(client: Client) -> None:
-    """End the client's threads. It does not wait for the broker (PUL-15)."""
-    with contextlib.suppress(Exception):
-        client.shutdown()
-
-
 def _retrieve(task: asyncio.Future[Any]) -> None:
     """Have its error counted as seen, though nobody may be waiting for it any more."""
     if not task.cancelled():
         task.exception()
 
 
-_alive: dict[Session, None] = {}
+_alive: WeakSet[Session] = WeakSet()
+"""Those whose clients are not closed. A receive under way keeps its own from being collected."""
 _leaving: dict[asyncio.Future[Any], None] = {}
+"""An event loop keeps its tasks only weakly."""
 _pid = os.getpid()
 _last_end: list[float] = []
 """When the last client was closed, on the process's own clock."""
@@ -294,8 +291,8 @@ def _leave_at_exit() -> None:
     # A thread of the client that still runs while the interpreter ends aborts the process (PUL-29).
     if os.getpid() != _pid:
         return
-    for session in [*_alive]:
-        shut_down(session.client)
+    if _alive:
+        clients.end([session.client for session in _alive], within=ANSWER_SECONDS)
         _last_end[:] = [time.monotonic()]
     if _last_end:
         time.sleep(min(max(_last_end[0] + EXIT_SECONDS - time.monotonic(), 0.0), EXIT_SECONDS))
