@@ -50,8 +50,9 @@ class Dispatching(Intake):
         cancelled: Callable[[], None] | None = None,
         permits: int | None = None,
         weigh: Callable[[Delivery], int] | None = None,
+        name: str = "",
     ) -> Consumer:
-        """A consumer of ``queue_name``; it is last in turn. Raises ``RefusedError``: no queue, or another's exclusive one."""
+        """A consumer of ``queue_name``, which its client calls ``name``; it is last in turn. Raises ``RefusedError``: no queue, or another's exclusive one."""
         queue = self.queue(queue_name, session.connection)
         self._serial += 1
         consumer = Consumer(
@@ -65,6 +66,7 @@ class Dispatching(Intake):
             permits=permits,
             serial=self._serial,
             weigh=weigh,
+            name=name,
         )
         session.consumers[consumer] = None
         queue.consumers[consumer] = None
@@ -94,11 +96,18 @@ class Dispatching(Intake):
             self.end_consumer(consumer)
             consumer.session.consumers.pop(consumer, None)
             self.delete_if_unused(consumer.queue)
+            if consumer.queue.dispatch is Dispatch.SINGLE:
+                self._dispatch(consumer.queue)
 
     def get(self, session: Session, queue_name: str, *, auto_ack: bool = False) -> Delivery | None:
         """Take the head of a queue without a consumer, or ``None`` where it is empty."""
         queue = self.queue(queue_name, session.connection)
-        return self._hand_over(queue, session, None, auto_ack=auto_ack) if len(queue) else None
+        if not len(queue):
+            return None
+        delivery = self._hand_over(queue, session, None, auto_ack=auto_ack)
+        if queue.timed:
+            self._expire(queue)
+        return delivery
 
     def _dispatch_all(self, queues: Iterable[Queue]) -> None:
         for queue in queues:
@@ -109,6 +118,13 @@ class Dispatching(Intake):
             return
         if queue.timed:
             self._expire(queue)
+        if queue.type.sheds_first:
+            self._shed(queue)
+        self._hand_out(queue)
+        if not queue.type.sheds_first:
+            self._shed(queue)
+
+    def _hand_out(self, queue: Queue) -> None:
         if queue.dispatch is not Dispatch.IN_TURN:
             self._dispatch_to_chosen(queue)
             return
@@ -145,7 +161,7 @@ class Dispatching(Intake):
             consumer.deliver(delivery)
             if any_turn and self._duplicates:
                 self._send_again(delivery)
-            if any_turn and queue.timed:
+            if queue.timed and (any_turn or queue.dispatch is Dispatch.SINGLE):
                 self._expire(queue)
             if any_turn and self._reorders and len(queue):
                 self._shuffle(queue)

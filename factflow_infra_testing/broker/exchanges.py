@@ -48,9 +48,22 @@ class Forward:
 
 
 class Exchange:
-    """A named exchange. ``label`` is its name the way the user wrote it; ``log``: it keeps what it was given."""
+    """A named exchange. ``label`` is its name the way the user wrote it; ``log``: it keeps what it was given. ``alternate`` names
+    the exchange that gets what nothing here matches; ``internal``: only other exchanges publish to it.
+    """
 
-    __slots__ = ("auto_delete", "bindings", "durable", "forwards", "kind", "label", "log", "name")
+    __slots__ = (
+        "alternate",
+        "auto_delete",
+        "bindings",
+        "durable",
+        "forwards",
+        "internal",
+        "kind",
+        "label",
+        "log",
+        "name",
+    )
 
     def __init__(self, name: str, kind: ExchangeKind, *, label: str, durable: bool, auto_delete: bool) -> None:
         self.name = name
@@ -59,6 +72,8 @@ class Exchange:
         self.durable = durable
         self.auto_delete = auto_delete
         self.log: Log | None = None
+        self.alternate: str | None = None
+        self.internal = False
         self.bindings: list[Binding] = []
         self.forwards: list[Forward] = []
 
@@ -87,20 +102,30 @@ class Exchange:
         """Whether anything is bound to it."""
         return bool(self.bindings or self.forwards)
 
-    def route(self, key: str, headers: Mapping[str, Any] | None) -> list[Queue]:
-        """The queues that get a message, each once, in the order of their first binding."""
-        if not self.forwards:
+    def route(
+        self, key: str, headers: Mapping[str, Any] | None, exchanges: Mapping[str, Exchange] | None = None
+    ) -> list[Queue]:
+        """The queues that get a message, each once, in the order of their first binding. ``exchanges``: where alternates are."""
+        if not self.forwards and self.alternate is None:
             return self._own_route(key, headers)
         found: dict[Queue, None] = {}
         seen: dict[Exchange, None] = {self: None}
         waiting: list[Exchange] = [self]
         while waiting:
             exchange = waiting.pop(0)
-            found.update(dict.fromkeys(exchange._own_route(key, headers)))  # noqa: SLF001 - of this class
-            for one in exchange.forwards:
-                if one.exchange not in seen and exchange._matches(one.key, one.arguments, key, headers):  # noqa: SLF001
-                    seen[one.exchange] = None
-                    waiting.append(one.exchange)
+            own = exchange._own_route(key, headers)  # noqa: SLF001 - of this class
+            found.update(dict.fromkeys(own))
+            targets = [
+                one.exchange
+                for one in exchange.forwards
+                if exchange._matches(one.key, one.arguments, key, headers)  # noqa: SLF001
+            ]
+            if not own and not targets and exchange.alternate is not None:
+                alternate = (exchanges or {}).get(exchange.alternate)
+                targets = [] if alternate is None else [alternate]
+            new = [target for target in targets if target not in seen]
+            seen.update(dict.fromkeys(new))
+            waiting += dict.fromkeys(new)
         return list(found)
 
     def _matches(self, pattern: str, arguments: Mapping[str, Any], key: str, headers: Mapping[str, Any] | None) -> bool:

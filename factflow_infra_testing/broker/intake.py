@@ -46,7 +46,7 @@ class Intake(Holdings):
             source.log.append(message)
             if source.log.is_full:
                 self._trim(source)
-        queues = source.route(key, message.headers)
+        queues = source.route(key, message.headers, self.exchanges)
         if not queues:
             return Outcome.UNROUTED if source.log is None else Outcome.ROUTED
         outcomes = [self._enqueue(queue, message) for queue in queues]
@@ -112,6 +112,14 @@ class Intake(Holdings):
         if queue.timed and len(queue):
             self._expire(queue)
         return Outcome.ROUTED
+
+    def _shed(self, queue: Queue) -> None:
+        """Give up the oldest messages of a queue that has too many, since some came back."""
+        most = queue.options.max_length
+        if most is not None and queue.options.overflow is Overflow.DROP_HEAD:
+            surplus = [queue.take() for _ in range(len(queue) - most)]
+            for entry in surplus if queue.type.sheds_first else reversed(surplus):
+                self._bury(queue, entry, "maxlen")
 
     def _expire(self, queue: Queue) -> None:
         for entry in queue.take_expired(self.now):

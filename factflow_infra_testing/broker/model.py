@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Final
 from factflow_infra_testing.broker.events import DROPPED, FAULT
 from factflow_infra_testing.broker.faults import MESSAGES_STRANDED
 from factflow_infra_testing.broker.profiles import Back, Flags
+from factflow_infra_testing.broker.queues import Dispatch
 from factflow_infra_testing.broker.sessions import Connection, Session
-from factflow_infra_testing.broker.settling import Settling
+from factflow_infra_testing.broker.settling import Settling, in_return_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -138,7 +139,7 @@ class Broker(Settling):
                 self.end_consumer(consumer)
         for session in ending:
             touched_here: dict[Queue, None] = {}
-            for delivery in session.unacked.values():
+            for delivery in in_return_order(session.unacked.values()):
                 queue = delivery.queue
                 self._let_go(delivery)
                 oldest = queue not in touched_here
@@ -147,6 +148,8 @@ class Broker(Settling):
             session.unacked.clear()
         for session in ending:
             for consumer in session.consumers:
+                if consumer.queue.dispatch is Dispatch.SINGLE:
+                    touched[consumer.queue] = None
                 self.forget_counts(consumer.queue)
                 self.delete_if_unused(consumer.queue)
             session.consumers.clear()

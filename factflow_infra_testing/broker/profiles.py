@@ -83,6 +83,8 @@ class QueueType:
     last consumer. ``restart_forgets``: after a restart all is as if it had never been delivered, in the order in which it was sent. ``delay_slack``: messages with a due time wait in the queue, and may come so many seconds too early;
     ``None``: this broker delays nothing by itself. ``due``: place of such a message when its time has come.
     ``expires_anywhere``: a message expires wherever in the queue it stands, not only at the head.
+    ``by_consumer``: what a session gives back of several consumers comes back consumer by consumer, in the order of their names.
+    ``sheds_first``: a queue that has too many messages, since some came back, gives up its oldest before it delivers, not after.
     ``exclusive``, ``transient``, ``auto_delete``: queues of this type may be so.
     """
 
@@ -104,6 +106,8 @@ class QueueType:
     delay_slack: float | None
     due: Place
     expires_anywhere: bool
+    by_consumer: bool
+    sheds_first: bool
     exclusive: bool
     transient: bool
     auto_delete: bool
@@ -180,6 +184,8 @@ _CLASSIC: Final = QueueType(
     delay_slack=None,
     due=Place.TAIL,
     expires_anywhere=False,
+    by_consumer=False,
+    sheds_first=True,
     exclusive=True,
     transient=True,
     auto_delete=True,
@@ -202,6 +208,8 @@ _CLASSIC: Final = QueueType(
             "delay_slack": "RMQ-17",
             "due": "RMQ-17",
             "expires_anywhere": "RMQ-17",
+            "by_consumer": "RMQ-44",
+            "sheds_first": "RMQ-45",
             "exclusive": "RMQ-13",
             "transient": "RMQ-13",
             "auto_delete": "RMQ-14",
@@ -228,6 +236,8 @@ _QUORUM: Final = QueueType(
     delay_slack=None,
     due=Place.TAIL,
     expires_anywhere=False,
+    by_consumer=True,
+    sheds_first=False,
     exclusive=False,
     transient=False,
     auto_delete=False,
@@ -250,6 +260,8 @@ _QUORUM: Final = QueueType(
             "delay_slack": "RMQ-17",
             "due": "RMQ-17",
             "expires_anywhere": "RMQ-17",
+            "by_consumer": "RMQ-44",
+            "sheds_first": "RMQ-45",
             "exclusive": "RMQ-13",
             "transient": "RMQ-13",
             "auto_delete": "RMQ-13",
@@ -312,6 +324,8 @@ _SUBSCRIPTION: Final = QueueType(
     delay_slack=1.0,
     due=Place.ORIGINAL,
     expires_anywhere=False,
+    by_consumer=False,
+    sheds_first=True,
     exclusive=True,
     transient=True,
     auto_delete=True,
@@ -330,6 +344,8 @@ _SUBSCRIPTION: Final = QueueType(
             "turns": "PUL-44",
             "limit_widens": "PUL-42",
             "expires_anywhere": "PUL-43",
+            "by_consumer": "PUL-43",
+            "sheds_first": "PUL-43",
             "forgets_counts": "PUL-10",
             "restart_forgets": "PUL-11",
             "delay_slack": "PUL-3",
@@ -390,6 +406,8 @@ _ARTEMIS_QUEUE: Final = QueueType(
     delay_slack=0.0,
     due=Place.HEAD,
     expires_anywhere=True,
+    by_consumer=False,
+    sheds_first=True,
     exclusive=True,
     transient=True,
     auto_delete=True,
@@ -412,6 +430,8 @@ _ARTEMIS_QUEUE: Final = QueueType(
             "delay_slack": "ART-30",
             "due": "ART-30",
             "expires_anywhere": "ART-29",
+            "by_consumer": "ART-29",
+            "sheds_first": "ART-29",
             "exclusive": "ART-10",
             "transient": "ART-10",
             "auto_delete": "ART-10",
@@ -468,6 +488,8 @@ _CLASSIC_QUEUE: Final = QueueType(
     delay_slack=None,
     due=Place.TAIL,
     expires_anywhere=False,
+    by_consumer=False,
+    sheds_first=True,
     exclusive=True,
     transient=True,
     auto_delete=True,
@@ -490,6 +512,8 @@ _CLASSIC_QUEUE: Final = QueueType(
             "delay_slack": "AMQ-14",
             "due": "AMQ-14",
             "expires_anywhere": "AMQ-15",
+            "by_consumer": "AMQ-15",
+            "sheds_first": "AMQ-15",
             "exclusive": "AMQ-10",
             "transient": "AMQ-10",
             "auto_delete": "AMQ-10",

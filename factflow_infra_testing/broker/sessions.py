@@ -49,7 +49,7 @@ class Consumer:
     ``deliver`` is called with each delivery, in order, in the middle of the broker's own work: it may only note it.
     ``cancelled`` is called when the broker ends the consumer. ``permits``: how many more messages it has asked for, where it
     asks; ``None`` where only what it holds counts. ``serial`` tells the consumers of a broker apart. ``weigh``: the bytes that a
-    delivery counts towards the window, where those are not the message's size.
+    delivery counts towards the window, where those are not the message's size. ``name`` is the client's own for it.
     """
 
     __slots__ = (
@@ -60,6 +60,7 @@ class Consumer:
         "held",
         "held_bytes",
         "limit",
+        "name",
         "permits",
         "queue",
         "serial",
@@ -82,6 +83,7 @@ class Consumer:
         permits: int | None,
         serial: int,
         weigh: Callable[[Delivery], int] | None,
+        name: str,
     ) -> None:
         self.session = session
         self.queue = queue
@@ -93,6 +95,7 @@ class Consumer:
         self.permits = permits
         self.serial = serial
         self.weigh = weigh
+        self.name = name
         self.held = 0
         self.held_bytes = 0
         self.active = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from factflow_infra_testing.broker.dispatching import Dispatching
@@ -15,6 +16,17 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.entries import Delivery, Entry
     from factflow_infra_testing.broker.queues import Queue
     from factflow_infra_testing.broker.sessions import Consumer
+
+
+def in_return_order(deliveries: Iterable[Delivery]) -> list[Delivery]:
+    """The deliveries of a session in the order in which they come back together: where the type of queue says so, by consumer."""
+    return sorted(deliveries, key=_holder)
+
+
+def _holder(delivery: Delivery) -> str:
+    if not delivery.queue.type.by_consumer:
+        return ""
+    return str(delivery.tag) if delivery.consumer is None else delivery.consumer.name
 
 
 class Settling(Dispatching):
@@ -49,7 +61,7 @@ class Settling(Dispatching):
         else:
             self.tell(DROPPED, queue, delivery.entry, reason="deleted")
         self._credit(delivery)
-        if requeue and queue.rotation:
+        if requeue and (queue.rotation or queue.options.max_length is not None):
             self._dispatch(queue)
         return True
 
@@ -66,7 +78,16 @@ class Settling(Dispatching):
                     consumer.held -= 1
                     consumer.held_bytes -= delivery.size
                     self._wait_in_turn(consumer)
+                if delivery.session.limit:
+                    for other in delivery.session.consumers:
+                        self._wait_in_turn(other)
+                        touched[other.queue] = None
         self._dispatch_all(touched)
+
+    def give_back_in_turn(self, deliveries: Iterable[Delivery]) -> None:
+        """Take back what one session gives back together: at once, or where the type of queue says so, one consumer after another."""
+        for _, group in groupby(in_return_order(deliveries), key=_holder):
+            self.give_back(group)
 
     def _let_go(self, delivery: Delivery) -> None:
         """``delivery`` is no longer held by its session."""

@@ -33,15 +33,20 @@ _STRATEGY: Final = "x-dead-letter-strategy"
 _COUNTS: Final = ("x-max-length", "x-delivery-limit")
 _HARMLESS: Final = ("x-quorum-initial-group-size", "x-queue-mode", "x-queue-master-locator")
 """Where a queue lies on disk or in a cluster: nothing of it is seen on one node."""
-_KNOWN: Final = (*_MILLISECONDS, *_TEXTS, *_COUNTS, _STRATEGY, *_HARMLESS)
+_SINGLE: Final = "x-single-active-consumer"
+ALTERNATE: Final = "alternate-exchange"
+_KNOWN: Final = (*_MILLISECONDS, *_TEXTS, *_COUNTS, _STRATEGY, _SINGLE, *_HARMLESS)
 
 
 @dataclass(frozen=True, slots=True)
 class QueueArguments:
-    """What the arguments of a declaration come to. ``queue_type`` is ``None`` where they do not say."""
+    """What the arguments of a declaration come to. ``queue_type`` is ``None`` where they do not say; ``single``: one consumer at a
+    time is active.
+    """
 
     queue_type: str | None
     options: QueueOptions
+    single: bool
 
 
 def type_name(value: Any) -> str:
@@ -99,6 +104,9 @@ def read_arguments(queue: str, arguments: Mapping[str, Any]) -> QueueArguments:
     strategy = arguments.get(_STRATEGY, "at-most-once")
     if strategy not in ("at-most-once", "at-least-once"):
         raise _invalid(queue, _STRATEGY, "invalid_dead_letter_strategy")
+    single = arguments.get(_SINGLE, False)
+    if not isinstance(single, bool):
+        raise _invalid(queue, _SINGLE, f"{{unacceptable_type,{type_name(single)}}}")
     limit = arguments.get("x-delivery-limit")
     options = QueueOptions(
         message_ttl=_seconds(arguments.get("x-message-ttl")),
@@ -109,7 +117,31 @@ def read_arguments(queue: str, arguments: Mapping[str, Any]) -> QueueArguments:
         max_length=arguments.get("x-max-length"),
         overflow=Overflow(overflow),
     )
-    return QueueArguments(queue_type, options)
+    return QueueArguments(queue_type, options, single)
+
+
+def alternate_exchange(exchange: str, arguments: Mapping[str, Any]) -> str | None:
+    """The only argument of an exchange that is simulated. Raises as ``read_arguments``."""
+    for name in arguments:
+        if name != ALTERNATE:
+            raise not_simulated(f"exchange argument {name!r}")
+    value = arguments.get(ALTERNATE)
+    if value is not None and not isinstance(value, str):
+        kind = type_name(value)
+        text = f"invalid type '{kind}' for arg '{ALTERNATE}' in exchange '{exchange}' in vhost '{VHOST}'"
+        raise ChannelError(PRECONDITION_FAILED, text)
+    return value
+
+
+def check_match(arguments: Mapping[str, Any]) -> None:
+    """Raises ``ChannelError``: no way in which a binding to a headers exchange can match."""
+    mode = arguments.get("x-match", "all")
+    if not isinstance(mode, str):
+        text = f"Invalid x-match field type {type_name(mode)} (value {mode}); expected longstr"
+        raise ChannelError(PRECONDITION_FAILED, text)
+    if mode not in ("all", "any", "all-with-x", "any-with-x"):
+        text = f'Invalid x-match field value <<"{mode}">>; expected all, any, all-with-x, or any-with-x'
+        raise ChannelError(PRECONDITION_FAILED, text)
 
 
 def check_same_arguments(what: str, name: str, asked: Mapping[str, Any], current: Mapping[str, Any]) -> None:

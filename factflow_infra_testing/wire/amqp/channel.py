@@ -10,8 +10,9 @@ from pamqp.commands import Channel as ChannelMethods
 
 from factflow_infra_testing.broker.entries import Message
 from factflow_infra_testing.broker.outcomes import Outcome
+from factflow_infra_testing.broker.queues import Dispatch
 from factflow_infra_testing.wire.amqp import declaring
-from factflow_infra_testing.wire.amqp.arguments import VHOST, type_name
+from factflow_infra_testing.wire.amqp.arguments import QUORUM, VHOST, type_name
 from factflow_infra_testing.wire.amqp.content import Content, outgoing
 from factflow_infra_testing.wire.amqp.errors import (
     ACCESS_REFUSED,
@@ -22,6 +23,7 @@ from factflow_infra_testing.wire.amqp.errors import (
     NOT_FOUND,
     NOT_IMPLEMENTED,
     PRECONDITION_FAILED,
+    RESOURCE_LOCKED,
     UNEXPECTED_FRAME,
     ChannelError,
     ConnectionFailedError,
@@ -175,6 +177,8 @@ class Channel:
         exchange, key = str(method.exchange), str(method.routing_key)
         if exchange and exchange not in self.broker.exchanges:
             raise ChannelError(NOT_FOUND, f"no exchange '{exchange}' in vhost '{VHOST}'")
+        if exchange and self.broker.exchanges[exchange].internal:
+            raise ChannelError(ACCESS_REFUSED, f"cannot publish to internal exchange '{exchange}' in vhost '{VHOST}'")
         content = addressed(self, Content(raw, properties, body))
         message = self._message(content)
         answers = not exchange and is_reply_queue(key)
@@ -312,8 +316,14 @@ class Channel:
         if method.arguments:
             name = min(method.arguments)
             raise not_simulated(f"consumer argument {name!r}")
+        if self.session.limit and queue.type.name == QUORUM:
+            text = f"queue '{queue.name}' in vhost '{VHOST}' does not support global qos"
+            raise ConnectionFailedError(NOT_IMPLEMENTED, text)
+        exclusive = method.exclusive and queue.type.name != QUORUM  # which gives anybody a consumer (RMQ-42)
         in_exclusive_use = self.front_end.exclusive.get(queue)
-        if (in_exclusive_use is not None and in_exclusive_use.active) or (method.exclusive and queue.consumers):
+        if (in_exclusive_use is not None and in_exclusive_use.active) or (
+            exclusive and (queue.consumers or queue.dispatch is Dispatch.SINGLE)
+        ):
             raise ChannelError(ACCESS_REFUSED, f"queue '{queue.name}' in vhost '{VHOST}' in exclusive use")
         to = self.consumers[tag] = ChannelConsumer(self, tag)
         if not method.nowait:
@@ -325,8 +335,9 @@ class Channel:
             limit=self._prefetch,
             auto_ack=method.no_ack,
             cancelled=to.cancelled,
+            name=tag,
         )
-        if method.exclusive:
+        if exclusive:
             self.front_end.exclusive[queue] = to.consumer
 
     def cancel(self, method: Any) -> Frame:
@@ -340,6 +351,12 @@ class Channel:
 
     def get(self, method: Any) -> Frame | None:
         queue = declaring.find_queue(self, method.queue)
+        if queue.dispatch is Dispatch.SINGLE and queue.type.name == QUORUM:
+            raise ChannelError(
+                RESOURCE_LOCKED,
+                f"cannot obtain access to locked queue '{queue.name}' in vhost '{VHOST}'. basic.get operations are not "
+                "supported by quorum queues with single active consumer",
+            )
         delivery = self.broker.get(self.session, queue.name, auto_ack=method.no_ack)
         if delivery is None:
             return Basic.GetEmpty()
@@ -390,6 +407,9 @@ class Channel:
         return Basic.RecoverOk() if isinstance(method, Basic.Recover) else None
 
     def _give_back(self, deliveries: list[Delivery], *, requeue: bool) -> None:
+        if requeue and len(deliveries) > 1:
+            self.broker.give_back_in_turn(deliveries)
+            return
         for delivery in deliveries:
             self.broker.nack(delivery, requeue=requeue)
 

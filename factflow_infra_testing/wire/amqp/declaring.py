@@ -9,10 +9,14 @@ from pamqp.commands import Queue as QueueMethods
 
 from factflow_infra_testing.broker.errors import RefusalCode, RefusedError
 from factflow_infra_testing.broker.exchanges import ExchangeKind
+from factflow_infra_testing.broker.queues import Dispatch
 from factflow_infra_testing.wire.amqp.arguments import (
+    ALTERNATE,
     CLASSIC,
     QUORUM,
     VHOST,
+    alternate_exchange,
+    check_match,
     check_same_arguments,
     inequivalent,
     read_arguments,
@@ -108,23 +112,22 @@ def exchange_declare(channel: Channel, method: Any) -> Frame:
     if known is None:
         if name.startswith("amq."):
             raise ChannelError(ACCESS_REFUSED, f"exchange name '{name}' contains reserved prefix 'amq.*'")
-        if method.arguments:
-            raise not_simulated(f"exchange argument {min(method.arguments)!r}")
-        if method.internal:
-            raise not_simulated("internal exchanges")
-        channel.broker.declare_exchange(
+        alternate = alternate_exchange(name, method.arguments or {})
+        made = channel.broker.declare_exchange(
             name, kind, label=exchange_label(name), durable=method.durable, auto_delete=method.auto_delete
         )
+        made.alternate, made.internal = alternate, method.internal
         return ExchangeMethods.DeclareOk()
     for argument, asked, current in (
         ("type", kind.value, known.kind.value),
         ("durable", method.durable, known.durable),
         ("auto_delete", method.auto_delete, known.auto_delete),
-        ("internal", method.internal, False),
+        ("internal", method.internal, known.internal),
     ):
         if asked != current:
             raise inequivalent("exchange", name, argument, _quoted(asked), _quoted(current))
-    check_same_arguments("exchange", name, method.arguments or {}, {})
+    current = {} if known.alternate is None else {ALTERNATE: known.alternate}
+    check_same_arguments("exchange", name, method.arguments or {}, current)
     return ExchangeMethods.DeclareOk()
 
 
@@ -142,6 +145,8 @@ def exchange_delete(channel: Channel, method: Any) -> Frame:
 
 def exchange_bind(channel: Channel, method: Any) -> Frame:
     source, target = find_exchange(channel, method.source), find_exchange(channel, method.destination)
+    if source.kind is ExchangeKind.HEADERS:
+        check_match(method.arguments or {})
     source.forward(target, method.routing_key, method.arguments or {})
     return ExchangeMethods.BindOk()
 
@@ -173,9 +178,23 @@ def queue_declare(channel: Channel, method: Any) -> Frame:
         return QueueMethods.DeclareOk(queue=name, message_count=0, consumer_count=1)
     queue = find_queue(channel, name) if method.passive else _declared(channel, name, method)
     channel.last_queue = queue.name
-    return answer(
-        QueueMethods.DeclareOk, queue=queue.name, message_count=len(queue), consumer_count=len(queue.consumers)
-    )
+    count = _consumer_count(channel, queue)
+    return answer(QueueMethods.DeclareOk, queue=queue.name, message_count=len(queue), consumer_count=count)
+
+
+def _consumer_count(channel: Channel, queue: Queue) -> int:
+    """How many consumers RabbitMQ counts: on a quorum queue (RMQ-43) also those that are cancelled and still hold something, as
+    each message does that was got.
+    """
+    count = len(queue.consumers)
+    if queue.dispatch is Dispatch.SINGLE and queue.type.name == QUORUM:
+        count = min(count, 1)  # those that stand by are not counted
+    if queue.type.name != QUORUM or not queue.unacked:
+        return count
+    sessions = [session for connection in channel.broker.connections for session in connection.sessions]
+    held = [one for session in sessions for one in session.unacked.values() if one.queue is queue]
+    cancelled = {one.consumer.serial for one in held if one.consumer is not None and not one.consumer.active}
+    return count + len(cancelled) + sum(one.consumer is None for one in held)
 
 
 def _declared(channel: Channel, name: str, method: Any) -> Queue:
@@ -206,6 +225,8 @@ def _declared(channel: Channel, name: str, method: Any) -> Queue:
             text = f"invalid arg 'x-delivery-limit' for queue '{name}' in vhost '{VHOST}' of queue type rabbit_{queue_type}_queue"
             raise ChannelError(PRECONDITION_FAILED, text) from error
         raise refused(error) from error
+    if wanted.single:
+        queue.dispatch = Dispatch.SINGLE
     channel.front_end.arguments[name] = (queue, arguments)
     return queue
 
@@ -257,6 +278,8 @@ def _quoted(value: Any) -> str:
 def queue_bind(channel: Channel, method: Any) -> Frame:
     exchange = find_exchange(channel, method.exchange)
     queue = find_queue(channel, method.queue)
+    if exchange.kind is ExchangeKind.HEADERS:
+        check_match(method.arguments or {})
     exchange.bind(queue, _binding_key(channel, method), method.arguments or {})
     return QueueMethods.BindOk()
 

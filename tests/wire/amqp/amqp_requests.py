@@ -6,6 +6,7 @@ import aiormq
 from pamqp import commands as spec
 
 QUORUM = {"x-queue-type": "quorum"}
+ALTERNATE = {"alternate-exchange": "nowhere"}
 TTL = {**QUORUM, "x-message-ttl": 100_000}
 
 
@@ -44,6 +45,17 @@ def publish(key="pc", exchange="", **properties):
 
 def consume(queue="pc", tag="t", **options):
     return spec.Basic.Consume(queue=queue, consumer_tag=tag, **options)
+
+
+def got(queue):
+    async def call(channel):
+        return (await channel.basic_get(queue)).delivery
+
+    return call
+
+
+def bind_headers(arguments):
+    return lambda channel: channel.queue_bind("pc", "amq.headers", "", arguments=arguments)
 
 
 async def acked_twice(channel):
@@ -107,6 +119,26 @@ REQUESTS = {
     "exchange, otherwise durable": exchange("xx", durable=True),
     "exchange, otherwise auto-delete": exchange("xx", auto_delete=True),
     "exchange, otherwise internal": exchange("xx", internal=True),
+    "alternate": exchange("ae", arguments=ALTERNATE),
+    "alternate again": exchange("ae", arguments=ALTERNATE),
+    "another alternate": exchange("ae", arguments={"alternate-exchange": "amq.direct"}),
+    "no alternate": exchange("ae"),
+    "number for an alternate": exchange("bad", arguments={"alternate-exchange": 5}),
+    "what nothing matches goes to the alternate, which is not there": publish(exchange="ae"),
+    "internal": exchange("in", internal=True),
+    "not internal": exchange("in"),
+    "publish to an internal exchange": publish(exchange="in"),
+    "odd way to match": bind_headers({"x-match": "some"}),
+    "number for a way to match": bind_headers({"x-match": 3}),
+    "a known way to match": bind_headers({"x-match": "any-with-x", "x-a": "b"}),
+    "text for a single active consumer": declare("bad", arguments={"x-single-active-consumer": "yes"}),
+    "single active consumer": declare("ps", arguments={"x-single-active-consumer": True}),
+    "no single active consumer": declare("ps"),
+    "exclusive and single": rpc(consume("ps", exclusive=True)),
+    "get beside a single active consumer": got("ps"),
+    "single active consumer, quorum": declare("pqs", arguments={**QUORUM, "x-single-active-consumer": True}),
+    "get beside a single active consumer, quorum": got("pqs"),
+    "limit of a channel, quorum": rpc(spec.Basic.Qos(prefetch_count=1, global_=True), consume("pq")),
     "exchange with an argument": exchange("xx", arguments={"alternate-exchange": "a"}),
     "delete the default": lambda channel: channel.exchange_delete(""),
     "delete a system exchange": lambda channel: channel.exchange_delete("amq.direct"),
@@ -155,9 +187,10 @@ async def answers(uri):
     """What each request came to, in text, each on a channel of its own."""
     found = {}
     connection = await aiormq.connect(uri)
-    for name in ("pq", "pc", "bad"):
+    for name in ("pq", "pc", "bad", "ps", "pqs"):
         await (await connection.channel()).queue_delete(name)
-    await (await connection.channel()).exchange_delete("xx")
+    for name in ("xx", "ae", "in"):
+        await (await connection.channel()).exchange_delete(name)
     for name, call in REQUESTS.items():
         if connection.is_closed:
             connection = await aiormq.connect(uri)

@@ -55,8 +55,7 @@ NOT_SIMULATED = {
     "consumer argument 'x-priority'": amqp_requests.rpc(
         spec.Queue.Declare(queue="q"), amqp_requests.consume("q", arguments={"x-priority": 1})
     ),
-    "exchange argument 'alternate-exchange'": amqp_requests.exchange("e", arguments={"alternate-exchange": "x"}),
-    "internal exchanges": amqp_requests.exchange("e", internal=True),
+    "exchange argument 'x-delayed-type'": amqp_requests.exchange("e", arguments={"x-delayed-type": "direct"}),
     "sender-selected distribution (the header CC)": amqp_requests.publish(headers={"CC": ["q"]}),
     "overflow behaviour 'reject-publish-dlx'": amqp_requests.declare(
         "q", arguments={"x-overflow": "reject-publish-dlx"}
