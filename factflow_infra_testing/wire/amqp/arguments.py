@@ -35,7 +35,7 @@ _HARMLESS: Final = ("x-quorum-initial-group-size", "x-queue-mode", "x-queue-mast
 """Where a queue lies on disk or in a cluster: nothing of it is seen on one node."""
 _SINGLE: Final = "x-single-active-consumer"
 ALTERNATE: Final = "alternate-exchange"
-_KNOWN: Final = (*_MILLISECONDS, *_TEXTS, *_COUNTS, _STRATEGY, _SINGLE, *_HARMLESS)
+KNOWN: Final = (*_MILLISECONDS, *_TEXTS, *_COUNTS, _STRATEGY, _SINGLE, *_HARMLESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def type_name(value: Any) -> str:
 def read_arguments(queue: str, arguments: Mapping[str, Any]) -> QueueArguments:
     """Raises ``ChannelError`` for what RabbitMQ refuses, ``ConnectionFailedError`` (540) for what is not simulated."""
     for name in arguments:
-        if name not in _KNOWN:
+        if name not in KNOWN:
             raise not_simulated(f"queue argument {name!r}")
     for name in _MILLISECONDS:
         _check_number(queue, arguments, name, zero=name != "x-expires")

@@ -12,7 +12,7 @@ from pamqp import commands as spec
 
 from factflow_infra_testing.broker import SimulatedBroker
 from factflow_infra_testing.simulation.runner import run
-from factflow_infra_testing.wire.amqp import AmqpFrontEnd
+from factflow_infra_testing.wire.amqp import AmqpFrontEnd, arguments
 
 RECORDED = json.loads((Path(__file__).parent / "answers_of_rabbitmq_3_10_8.json").read_text())
 URI = "amqp://guest:guest@broker:5672/"
@@ -61,6 +61,15 @@ NOT_SIMULATED = {
         "q", arguments={"x-overflow": "reject-publish-dlx"}
     ),
 }
+
+
+def test_the_page_names_every_argument_and_what_is_refused():
+    page = (Path(__file__).parents[3] / "docs" / "rabbitmq.md").read_text()
+    told = page.partition("## What the simulated RabbitMQ has")[2].partition("## Speed")[0]
+    assert [name for name in arguments.KNOWN if f"`{name}`" not in told] == []
+    assert all(
+        word in told for word in ("(tx)", "streams", "`x-priority`", "`x-max-priority`", "`CC`", "'reject-publish-dlx'")
+    )
 
 
 @pytest.mark.parametrize("what", NOT_SIMULATED)
