@@ -136,7 +136,7 @@ class PreconditionFailedError(StorageError):
 
 
 class WriteUnconfirmedError(StorageError):
-    """The answer to a write was lost: the key holds the old object or the new one, whole."""
+    """The answer to a write, copy or delete was lost: it was done or it was not, and never in part."""
 
     retryable = True
 

@@ -223,17 +223,24 @@ async def test_a_delete_whose_answer_was_lost(s3, storage, action):
 
 
 @pytest.mark.asyncio
-async def test_a_delete_does_not_take_what_was_written_since(s3, storage):
-    await storage.write("k", b"old")
+@pytest.mark.parametrize("landed", [True, False])
+async def test_a_delete_does_not_take_what_was_written_since_and_does_not_claim_to_have_come_before_it(
+    s3, storage, landed
+):
+    """Found by the soak: what replaced the object with ``if_match`` had surely not come after a delete."""
+    etag = (await storage.write("k", b"old", LARGE)).etag
 
     def rewritten(request, forward):
-        forward(request)
-        s3.client.put_object(Bucket=s3.bucket, Key="k", Body=b"new")
+        if landed:
+            forward(request)
+        condition = {} if landed else {"IfMatch": etag}
+        s3.client.put_object(Bucket=s3.bucket, Key="k", Body=b"new", **condition)
         return reset(request, forward)
 
-    with s3.intercept(Faults("DELETE", KEY, rewritten, last=1)):
+    with s3.intercept(Faults("DELETE", KEY, rewritten, last=1)), pytest.raises(WriteUnconfirmedError):
         await storage.delete("k")
     assert await storage.read("k") == b"new"
+    assert stored_keys(s3) == ["k"]  # without the sidecar of what is gone
 
 
 @pytest.mark.asyncio

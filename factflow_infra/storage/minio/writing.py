@@ -184,10 +184,13 @@ def delete(calls: Calls, token: Token, key: str, if_match: str | None) -> None:
                     break
                 raise _refused(calls, error, key, conditional=if_match is not None) from error
             doubt = error
-            if not _unchanged(_look(calls, key, doubt), prior):
-                # Gone, or written anew since. Without a condition that is what was asked for: gone before the write.
-                if if_match is None:
-                    break
+            seen = _look(calls, key, doubt)
+            if seen is None and if_match is None:
+                break  # gone, by whomever
+            if not _unchanged(seen, prior):
+                # Written anew, after this delete or over what it never reached: an ``if_match`` of that write may even prove
+                # that nothing was deleted before it. And deleting again could take what came after.
+                calls.discard_sidecar(key, prior)
                 raise _unconfirmed(key) from error
             if attempt == calls.max_attempts:
                 raise _unconfirmed(key) from error
@@ -281,8 +284,8 @@ def _unchanged(seen: Version | None, prior: Version | None) -> bool:
 
 def _unconfirmed(key: str) -> WriteUnconfirmedError:
     return WriteUnconfirmedError(
-        f"object {shown(key)}: the server's answer was lost: it holds what it held or what was sent, whole; "
-        "read it, or do the same again"
+        f"object {shown(key)}: the server's answer was lost: what was asked for has been done or has not, never in part; "
+        "look at the object, or do the same again"
     )
 
 
