@@ -39,12 +39,16 @@ Effect: TypeAlias = "Callable[[State], Iterator[State]]"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """``begin`` and ``end`` are places in one sequence of events; ``end`` is ``None`` where the outcome is unknown."""
+    """``begin`` and ``end`` are places in one sequence of events; ``end`` is ``None`` where the outcome is unknown.
+
+    ``after``: a step given before this one, with the same places, which takes effect first.
+    """
 
     begin: int
     end: int | None
     effect: Effect
     label: str
+    after: Step | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ def search_order(steps: Sequence[Step], *, limit: int = MAX_CONFIGURATIONS) -> O
         [(step.begin, 1, number) for number, step in enumerate(steps)]
         + [(step.end, 0, number) for number, step in enumerate(steps) if step.end is not None]
     )
+    numbers = {step: number for number, step in enumerate(steps)}
+    first = [None if step.after is None else numbers[step.after] for step in steps]
     configurations: set[tuple[State, frozenset[int]]] = {(None, frozenset())}
     running: dict[int, None] = {}
     explored = 0
@@ -81,7 +87,7 @@ def search_order(steps: Sequence[Step], *, limit: int = MAX_CONFIGURATIONS) -> O
                 done.add((state, effected - {number}))
                 continue
             for other in running:
-                if other in effected:
+                if other in effected or (first[other] in running and first[other] not in effected):
                     continue
                 for reached in steps[other].effect(state):
                     configuration = (reached, effected | {other})

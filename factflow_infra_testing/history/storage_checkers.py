@@ -55,16 +55,16 @@ def _verdict(checker: str, store: str, wrong: dict[str, str], judged: int) -> Ve
 
 def linearizable(history: History, store: str, *, limit: int = MAX_CONFIGURATIONS) -> Verdict:
     """For each key there is an order of the calls on it, each at a moment between its begin and its end, in which every
-    answer is right. A write, copy or delete of unknown outcome may have taken effect at any moment since, or never. One whose
-    answer was lost on the way may have taken effect twice, where the key had been deleted in between: nobody can tell a write
-    that never arrived from one that was deleted since, and the provider makes it again.
+    answer is right. A write, copy or delete of unknown outcome may have taken effect at any moment since, or never. For each
+    answer to its own requests that was lost on the way, a write or copy may have taken effect once more, where the key had
+    been deleted in between: nobody can tell one that never arrived from one that was deleted since, so it is made again.
 
     UNKNOWN where the search meets ``limit`` for some key, and none is found to be wrong.
     """
     wrong: dict[str, str] = {}
     open_keys: list[str] = []
     judged = 0
-    lost = [op.index for op in history.of("fault") if "answer-lost" in op.detail]
+    lost = [op for op in history.of("fault") if op.detail.startswith("s3-answer-lost")]
     for key, steps in _steps_by_key(calls(history, store), lost).items():
         outcome = search_order(steps, limit=limit)
         if outcome.exhausted:
@@ -82,8 +82,8 @@ def linearizable(history: History, store: str, *, limit: int = MAX_CONFIGURATION
     return _verdict("linearizable", store, wrong, judged)
 
 
-def _steps_by_key(found: list[tuple[Operation, StorageCall]], lost: list[int]) -> dict[str, list[Step]]:
-    """The keys that recorded calls may have written, with the steps of each. ``lost``: where answers were lost."""
+def _steps_by_key(found: list[tuple[Operation, StorageCall]], lost: list[Operation]) -> dict[str, list[Step]]:
+    """The keys that recorded calls may have written, with the steps of each. ``lost``: the faults that lost an answer."""
     steps: dict[str, list[Step]] = defaultdict(list)
     written: dict[str, None] = {}
     for op, _ in found:
@@ -99,18 +99,26 @@ def _steps_by_key(found: list[tuple[Operation, StorageCall]], lost: list[int]) -
             continue
         if op.kind == "copy":
             _add_copy(op, call, steps)
-            continue
-        effect = _effect(op, call)
-        if effect is not None:
-            steps[op.key].append(_step(op, effect, _label(op, call)))
-    for op, call in found:
-        if op.kind in ("write", "copy") and op.outcome == OK and call.value is not None and _lost_in(op, lost):
-            steps[_target(op)].append(_step(op, writes_again(call.value, call.etag), f"{_label(op, call)}, again"))
+        else:
+            effect = _effect(op, call)
+            if effect is not None:
+                steps[op.key].append(_step(op, effect, _label(op, call)))
+        if op.kind in ("write", "copy") and op.outcome != FAIL and call.match is None:
+            to_it = steps[_target(op)]
+            to_it += [_again(call, to_it[-1]) for fault in lost if _may_repeat(op, fault)]
     return {key: steps[key] for key in written}
 
 
-def _lost_in(op: Operation, lost: list[int]) -> bool:
-    return any(op.index < index and (op.ended is None or index < op.ended) for index in lost)
+def _again(call: StorageCall, first: Step) -> Step:
+    effect = writes_again(call.value or Value(None, None), call.etag)
+    return Step(first.begin, first.end, effect, f"{first.label}, again", after=first)
+
+
+def _may_repeat(op: Operation, fault: Operation) -> bool:
+    """Whether ``fault`` lost the answer to a request that may have put the object of ``op``; an upload is completed once."""
+    request, _, put = fault.target.partition(" ")
+    its_own = fault.process == op.process and op.index < fault.index and (op.ended is None or fault.index < op.ended)
+    return its_own and request in ("PutObject", "CopyObject") and f"/{put}".endswith(f"/{_target(op)}")
 
 
 def _step(op: Operation, effect: Effect, label: str) -> Step:

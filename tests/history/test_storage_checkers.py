@@ -222,26 +222,81 @@ def test_an_unconfirmed_write_may_have_landed_or_not_or_land_late():
         assert whole_objects(scribe.history, STORE).judgement is Judgement.PASS
 
 
-def seen_then_deleted_then_there_again(s, *, between="delete", lost=True):
-    """Client p's create lands, its answer is lost, and another takes the key away or writes it before p tries again."""
-    written = s.begin("write", value="a", absent=True)
-    if lost:
-        s.do("fault", detail="s3-answer-lost (timeout)")
-    s.read("a")
-    if between == "delete":
-        s.do("delete", process="q")
-    else:
-        s.do("write", process="q", value="b", told={"etag": "e-b"})
-    s.end(written, etag="e-a")
+def seen_then_deleted_then_there_again(
+    s, *, times=1, between="delete", lost="PutObject k", by="p", outcome=OK, detail="", **condition
+):
+    """Client p's write lands, its answer is lost, and another takes the key away or writes it before p tries again."""
+    if "match" in condition:
+        s.write("old", etag=condition["match"])
+    written = s.begin("write", value="a", **condition)
+    for _ in range(times):
+        if lost:
+            s.history.note(0, by, "fault", lost, detail="s3-answer-lost (timeout)")
+        s.read("a")
+        if between == "delete":
+            s.do("delete", process="q")
+        else:
+            s.do("write", process="q", value="b", told={"etag": "e-b"})
+    s.end(written, outcome, detail, **({"etag": "e-a"} if outcome == OK else {}))
     s.read("a")
     return linearizable(s.history, STORE).judgement
 
 
-def test_a_write_whose_answer_was_lost_may_be_made_again_where_the_key_was_deleted():
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"absent": True},
+        {},
+        {"lost": "PutObject folder/k"},
+        {"lost": "CopyObject k"},
+        {"outcome": INFO, "detail": "WriteUnconfirmedError"},
+        {"times": 3, "absent": True},
+    ],
+)
+def test_a_write_whose_answer_was_lost_may_be_made_again_where_the_key_was_deleted(how):
     """Found by the soak: 404 is what a write leaves that never arrived, and one that was deleted since."""
-    assert seen_then_deleted_then_there_again(Scribe()) == Judgement.PASS
-    assert seen_then_deleted_then_there_again(Scribe(), lost=False) == Judgement.FAIL
-    assert seen_then_deleted_then_there_again(Scribe(), between="write") == Judgement.FAIL
+    assert seen_then_deleted_then_there_again(Scribe(), **how) == Judgement.PASS
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"lost": ""},
+        {"between": "write"},
+        {"match": "e-old"},
+        {"by": "q"},
+        {"lost": "PutObject another"},
+        {"lost": "HeadObject k"},
+        {"lost": "CompleteMultipartUpload k"},
+    ],
+)
+def test_no_other_write_is_made_again(how):
+    assert seen_then_deleted_then_there_again(Scribe(), **how) == Judgement.FAIL
+
+
+def test_a_write_is_made_again_as_often_as_its_answers_were_lost():
+    scribe = Scribe()
+    written = scribe.begin("write", value="a")
+    scribe.history.note(0, "p", "fault", "PutObject k", detail="s3-answer-lost (500)")
+    for _ in range(2):
+        scribe.read("a")
+        scribe.do("delete", process="q")
+    scribe.end(written, etag="e-a")
+    assert linearizable(scribe.history, STORE).judgement == Judgement.PASS
+    scribe.read("a")
+    assert linearizable(scribe.history, STORE).judgement == Judgement.FAIL
+
+
+def test_a_delete_answered_with_success_came_before_no_write_that_names_what_it_deleted():
+    """Found by the soak: what the provider says of a delete whose request was lost, and that somebody overtook."""
+    for outcome, detail, judgement in ((OK, "", "FAIL"), (INFO, "WriteUnconfirmedError", "PASS")):
+        scribe = Scribe()
+        scribe.write("a")
+        deleted = scribe.begin("delete", process="q")
+        scribe.write("b", match="e-a")
+        scribe.end(deleted, outcome, detail)
+        scribe.read("b")
+        assert linearizable(scribe.history, STORE).judgement is Judgement[judgement]
 
 
 def test_calls_that_overlap_have_no_order():
