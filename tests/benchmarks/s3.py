@@ -1,6 +1,6 @@
 """``MinioStorageProvider`` against its peers, interleaved in one run.
 
-    python tests/benchmarks/s3.py [--server memory|radosgw] [--rounds N] [--size 1MiB] [--profile]
+    python tests/benchmarks/s3.py [--server memory|radosgw] [--size 1MiB] [--at-once 64] [--side boto3] [--rounds N] [--profile]
 
 All talk to one local S3 server, of its own processes. ``memory`` is ``s3_server.py``, which costs less than any of its clients, so
 that those are what is measured; ``radosgw`` is a throw-away one, whose own work hides some of theirs. ``boto3`` does in threads what the
@@ -8,8 +8,10 @@ provider promises: SHA-256, a HEAD that learns when the key was first written, o
 record read, the SHA-256 compared. ``plain`` is boto3 without all that. The others (aioboto3, obstore, s3fs) only move bytes, too.
 256 MiB go up in parts wherever a client can; ``boto3`` and ``plain`` use its transfer manager, which also reads in ranges.
 
-A ratio above 1: the provider is faster. The server and whatever else runs share the machine's cores, so the rounds are many, and
-the ratio is the median of those of neighbouring runs; ``CPU`` is that of this process' own time, which noise touches less.
+It prints a table: the provider's calls a second, and how much faster it is than each peer, a ratio above 1; in brackets the same by
+this process' own processor time, which noise touches less. The server and whatever else runs share the machine's cores, so the
+rounds are many, and a ratio is the median of those of neighbouring runs. ``--size``, ``--at-once`` and ``--side`` choose rows and
+peers, each as often as wanted: all of it takes about ten minutes, and no row more than three.
 
 ``--profile``: where the processor time of a call goes, which is the distance to obstore.
 """
@@ -55,6 +57,8 @@ BUCKET = "bucket"
 METADATA = {"execution_id": "e-1", "route_id": "r-7", "stage": "extract", "message_id": "m-123", "lineage_id": "l-9"}
 KIB, MIB = 1024, 1024 * 1024
 LARGE = 16 * MIB
+ROUNDS, ROUNDS_OF_LARGE = 12, 3
+SIDES = ("provider", "boto3", "plain", "aioboto3", "obstore", "s3fs")
 WORK = {
     ("4KiB", 1): (4 * KIB, 24),
     ("4KiB", 64): (4 * KIB, 192),
@@ -190,6 +194,9 @@ class S3fs:
     async def read(self, key: str) -> None:
         await self.files._cat_file(f"{BUCKET}/s3fs/{key}")
 
+    async def close(self) -> None:
+        await (await self.files.set_session()).close()
+
 
 def credentials(endpoint: str) -> dict[str, str]:
     return {
@@ -212,53 +219,72 @@ async def run(call: Callable[..., Any], calls: list[tuple[Any, ...]], at_once: i
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-async def measure(endpoint: str, rounds: int, chosen: list[str], at: list[int]) -> bool:
+async def measure(endpoint: str, rounds: int | None, sizes: list[str], at: list[int], peers: list[str]) -> bool:
     good = True
     boto3.client("s3", **credentials(endpoint)).create_bucket(Bucket=BUCKET)
+    chosen = [side for side in SIDES if not peers or side in ("provider", *peers)]
+    print(f"| | {' | '.join(chosen)} |\n|{'---|' * (len(chosen) + 1)}", flush=True)
     async with AsyncExitStack() as stack:
         pool = Config(max_pool_connections=64, request_checksum_calculation="when_required")
         aio: Any = await stack.enter_async_context(
             aioboto3.Session().client("s3", **credentials(endpoint), config=pool)
         )
         for (label, at_once), (size, count) in WORK.items():
-            if (chosen and label not in chosen) or (at and at_once not in at):
+            if (sizes and label not in sizes) or (at and at_once not in at):
                 continue
-            sides: dict[str, Any] = {
-                "provider": Provider(endpoint, max(8, at_once)),
-                "boto3": Boto3(endpoint, max(8, at_once), plain=False),
-                "plain": Boto3(endpoint, max(8, at_once), plain=True),
+            threads = max(8, at_once)
+            provider = Provider(endpoint, threads)
+            everyone: dict[str, Any] = {
+                "provider": provider,
+                "boto3": Boto3(endpoint, threads, plain=False),
+                "plain": Boto3(endpoint, threads, plain=True),
                 "aioboto3": Aioboto3(aio),
                 "obstore": Obstore(endpoint),
                 "s3fs": S3fs(endpoint),
             }
-            data = [os.urandom(size) for _ in range(min(count, 4))]
-            names = [f"{label}/{number}" for number in range(count)]
-            work = {
-                "write": [(name, data[n % len(data)]) for n, name in enumerate(names)],
-                "read": [(n,) for n in names],
-            }
-            results: dict[str, list[dict[str, tuple[float, float]]]] = {"write": [], "read": []}
-            for turn in range((rounds if size < LARGE else max(2, rounds // 4)) + 1):  # the first warms up
-                for action, calls in work.items():
-                    order = list(sides) if turn % 2 else list(reversed(sides))
-                    took: dict[str, tuple[float, float]] = {}
-                    for side in order:
-                        took[side] = await run(getattr(sides[side], action), calls, at_once)
-                    if turn:
-                        results[action].append(took)
-            for action, rows in results.items():
-                good &= report(f"{label:>6} x{at_once:<2} {action:<5}", rows, count)
-            await sides["provider"].storage.close()
+            sides = {side: everyone[side] for side in chosen}
+            turns = rounds or (ROUNDS if size < LARGE else ROUNDS_OF_LARGE)
+            for action, rows in (await compared(sides, label, size, count, at_once, turns)).items():
+                good &= report(f"{label[:-3]} {label[-3:]}, {at_once} at once, {action}", rows, count)
+            await provider.storage.close()
+            await everyone["s3fs"].close()
     return good
 
 
+async def compared(
+    sides: dict[str, Any], label: str, size: int, count: int, at_once: int, rounds: int
+) -> dict[str, list[dict[str, tuple[float, float]]]]:
+    """Wall and processor time of each side in each round, by action; the sides take turns in going first."""
+    data = [os.urandom(size) for _ in range(min(count, 4))]
+    names = [f"{label}/{number}" for number in range(count)]
+    work: dict[str, list[tuple[Any, ...]]] = {
+        "write": [(name, data[n % len(data)]) for n, name in enumerate(names)],
+        "read": [(n,) for n in names],
+    }
+    results: dict[str, list[dict[str, tuple[float, float]]]] = {"write": [], "read": []}
+    for turn in range(rounds + 1):  # the first warms up
+        for action, calls in work.items():
+            took = {
+                side: await run(getattr(sides[side], action), calls, at_once)
+                for side in (list(sides) if turn % 2 else list(reversed(sides)))
+            }
+            if turn:
+                results[action].append(took)
+    return results
+
+
 def report(label: str, rows: list[dict[str, tuple[float, float]]], count: int) -> bool:
-    rates = {side: statistics.median(count / row[side][0] for row in rows) for side in rows[0]}
-    ratios = {side: statistics.median(row[side][0] / row["provider"][0] for row in rows) for side in rows[0]}
-    processor = statistics.median(row["boto3"][1] / row["provider"][1] for row in rows)
-    told = "  ".join(f"{side} {rates[side]:.1f}/s ({ratios[side]:.2f})" for side in rates if side != "provider")
-    print(f"{label} provider {rates['provider']:.1f}/s  {told}  CPU to boto3 {processor:.2f}", flush=True)
-    return ratios["boto3"] >= 1.0
+    """Print the row of the table, and say whether the provider is not below boto3 by the wall clock."""
+    own = [row["provider"] for row in rows]
+    rate, cost = (statistics.median(x) for x in ([count / wall for wall, _ in own], [cpu / count for _, cpu in own]))
+    ratios = {
+        side: [statistics.median(row[side][which] / row["provider"][which] for row in rows) for which in (0, 1)]
+        for side in SIDES[1:]
+        if side in rows[0]
+    }
+    told = " | ".join(f"{wall:.2f} ({cpu:.2f})" for wall, cpu in ratios.values())
+    print(f"| {label} | {rate:.1f}/s ({1000 * cost:.2f} ms) | {told} |", flush=True)
+    return "boto3" not in ratios or ratios["boto3"][0] >= 1.0
 
 
 GROUPS = {
@@ -333,9 +359,10 @@ def running(server: str) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--server", choices=("memory", "radosgw"), default="memory")
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, help=f"{ROUNDS}, of large objects {ROUNDS_OF_LARGE}, unless told")
     parser.add_argument("--size", action="append", choices=sorted({label for label, _ in WORK}), default=[])
-    parser.add_argument("--at-once", action="append", type=int, default=[])
+    parser.add_argument("--at-once", action="append", type=int, choices=sorted({n for _, n in WORK}), default=[])
+    parser.add_argument("--side", action="append", choices=SIDES[1:], default=[])
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     missing = radosgw.missing() if options.server == "radosgw" else None
@@ -346,8 +373,13 @@ def main() -> int:
         if options.profile:
             profile(endpoint)
             return 0
-        good = asyncio.run(measure(endpoint, options.rounds, options.size, options.at_once))
-    print(f"load of the machine: {os.getloadavg()[0]:.1f}; never below bare boto3:", "yes" if good else "NO")
+        began = time.perf_counter()
+        good = asyncio.run(measure(endpoint, options.rounds, options.size, options.at_once, options.side))
+        took = time.perf_counter() - began
+    load = os.getloadavg()[0]
+    print(
+        f"{took:.0f} s, load of the machine: {load:.1f}; never below boto3 by the wall clock: {'yes' if good else 'NO'}"
+    )
     return 0 if good else 1
 
 
