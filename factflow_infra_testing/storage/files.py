@@ -23,6 +23,7 @@ import os
 import sys
 import sysconfig
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from factflow_infra_testing.simulation.entropy import active_world
@@ -281,10 +282,16 @@ def _own_patcher() -> Any:
     pyfakefs keeps one patcher for everybody, which its pytest plugin resumes before each test and its ``fs`` fixture gives
     out, and one record of what to patch. A subclass keeps both to itself.
     """
+    return _own_kind()(allow_root_user=True)
+
+
+@cache
+def _own_kind() -> Any:
+    # Kept, as is its record of which modules have what to patch: to look through all of them takes 0.1 s.
     kind: Any = importlib.import_module("pyfakefs.fake_filesystem_unittest").Patcher
     own: Any = type("_OwnPatcher", (kind,), {"PATCHER": None, "REF_COUNT": 0, "SKIPMODULES": set(kind.SKIPMODULES)})
     own.clear_fs_cache()
-    return own(allow_root_user=True)
+    return own
 
 
 def _leave_alone(patcher: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from factflow_infra.errors import SettingsError
@@ -52,6 +53,7 @@ def make_client(options: S3Options) -> S3Client:
     try:
         # Untyped: without the stubs of every service, the overloads of ``client`` are of unknown types.
         core: Any = botocore.session.get_session()
+        core.register_component("data_loader", _descriptions(core.get_config_variable("data_path")))
         core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
         session: Any = boto3.session.Session(
             botocore_session=core,
@@ -65,6 +67,14 @@ def make_client(options: S3Options) -> S3Client:
         raise SettingsError(f"no S3 client can be made with these settings: {error}") from error
     prepare(client)
     return client
+
+
+@cache
+def _descriptions(data_path: str | None) -> Any:
+    """botocore's descriptions of the services, read once: parsing them is most of what a client costs."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
 
 
 def prepare(client: S3Client) -> None:
