@@ -71,7 +71,7 @@ def make_client(options: S3Options) -> S3Client:
 
 @cache
 def _descriptions(data_path: str | None) -> Any:
-    """botocore's descriptions of the services, read once: parsing them is most of what a client costs."""
+    """What botocore knows of the services, read once: parsing it is most of what a client costs."""
     from botocore.loaders import create_loader
 
     return create_loader(data_path)
