@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from factflow_infra_testing.broker.choosing import chosen
 from factflow_infra_testing.broker.entries import Delivery
-from factflow_infra_testing.broker.events import ACKED, DELIVERED, FAULT
+from factflow_infra_testing.broker.events import ACKED, DELIVERED, DROPPED, FAULT
 from factflow_infra_testing.broker.faults import DUPLICATE, REDELIVERY_UNFLAGGED, REORDER
 from factflow_infra_testing.broker.intake import Intake
+from factflow_infra_testing.broker.outcomes import Outcome
 from factflow_infra_testing.broker.profiles import Turns
 from factflow_infra_testing.broker.queues import Dispatch
 from factflow_infra_testing.broker.sessions import Consumer
@@ -93,11 +94,16 @@ class Dispatching(Intake):
     def cancel(self, consumer: Consumer) -> None:
         """It gets no more; what it holds stays ackable until its session closes. Idempotent."""
         if consumer.active:
+            queue = consumer.queue
+            had_all = next(iter(queue.consumers)) is consumer
             self.end_consumer(consumer)
             consumer.session.consumers.pop(consumer, None)
-            self.delete_if_unused(consumer.queue)
-            if consumer.queue.dispatch is Dispatch.SINGLE:
-                self._dispatch(consumer.queue)
+            self.delete_if_unused(queue)
+            if queue.dispatch is Dispatch.SINGLE:
+                if queue.type.hands_on:
+                    self._dispatch(queue)
+                elif had_all and len(queue):
+                    queue.passed_by = True
 
     def get(self, session: Session, queue_name: str, *, auto_ack: bool = False) -> Delivery | None:
         """Take the head of a queue without a consumer, or ``None`` where it is empty."""
@@ -116,13 +122,56 @@ class Dispatching(Intake):
     def _dispatch(self, queue: Queue) -> None:
         if not queue.alive:
             return
-        if queue.timed:
-            self._expire(queue)
+        queue.passed_by = False
         if queue.type.sheds_first:
             self._shed(queue)
+            if queue.timed:
+                self._expire(queue)
+            self._hand_out(queue)
+        else:
+            self._hand_out_and_shed(queue)
+        if queue.owing:
+            self._settle_owed(queue)
+
+    def _hand_out_and_shed(self, queue: Queue) -> None:
+        """What is too much goes after the others were delivered, but is buried before what expired meanwhile (RMQ-45)."""
+        if queue.options.max_length is not None:
+            queue.dying = []
+        if queue.timed:
+            self._expire(queue)
         self._hand_out(queue)
-        if not queue.type.sheds_first:
-            self._shed(queue)
+        self._shed(queue)
+        dying, queue.dying = queue.dying, None
+        for entry in dying or ():
+            self._bury(queue, entry, "expired")
+
+    def _settle_owed(self, queue: Queue) -> None:
+        """Consumers that ack nothing have their room back, once all that could be handed out was."""
+        owing, queue.owing = queue.owing, {}
+        for consumer in owing:
+            consumer.held = 0
+            self._wait_in_turn(consumer)
+        if len(queue):
+            self._dispatch(queue)
+
+    def _overtakes(self, queue: Queue) -> bool:
+        """Whether what is published now goes straight to the single consumer, past what waits."""
+        consumer = next(iter(queue.consumers), None)
+        queue.passed_by = consumer is not None and consumer.has_credit()
+        return queue.passed_by
+
+    def _hand_past(self, queue: Queue, entry: Entry) -> Outcome:
+        """Give ``entry`` to the single consumer, past what waits; with one that acks, the queue crashes of it (RMQ-47)."""
+        consumer = next(iter(queue.consumers))
+        if consumer.auto_ack:
+            consumer.deliver(self._hand_over(queue, consumer.session, consumer, auto_ack=True, entry=entry))
+            return Outcome.ROUTED
+        queue.passed_by = False
+        self.tell(DROPPED, queue, entry, reason="crashed")
+        self.end_consumers(queue)
+        for waiting in queue:
+            waiting.redelivered = True
+        return Outcome.REFUSED
 
     def _hand_out(self, queue: Queue) -> None:
         if queue.dispatch is not Dispatch.IN_TURN:
@@ -210,6 +259,9 @@ class Dispatching(Intake):
                     session.consumers[consumer] = None
         elif consumer is not None:
             consumer.held_bytes += delivery.size  # nothing is acked that could make room again (ART-34)
+            if consumer.limit and queue.type.limits_auto_ack:
+                consumer.held += 1
+                queue.owing[consumer] = None
         if consumer is not None and consumer.permits is not None:
             consumer.permits -= len(entry.message.keys)
         if self.observer is not None:

@@ -38,12 +38,16 @@ class Holdings(Topology):
             return 0
         gone = self.purge(queue_name)
         self.forget_queue(queue)
+        self.end_consumers(queue)
+        return gone
+
+    def end_consumers(self, queue: Queue) -> None:
+        """End all consumers of a queue, and tell them."""
         for consumer in list(queue.consumers):
             self.end_consumer(consumer)
             consumer.session.consumers.pop(consumer, None)
             if consumer.cancelled is not None:
                 consumer.cancelled()
-        return gone
 
     def forget_counts(self, queue: Queue) -> None:
         """Nobody consumes any more: where the profile says so, how often messages came back is forgotten."""

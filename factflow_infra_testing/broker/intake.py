@@ -32,6 +32,8 @@ class Intake(Holdings):
     if TYPE_CHECKING:
 
         def _dispatch(self, queue: Queue) -> None: ...
+        def _overtakes(self, queue: Queue) -> bool: ...
+        def _hand_past(self, queue: Queue, entry: Entry) -> Outcome: ...
         def _trim(self, exchange: Exchange) -> None: ...
 
     def publish(self, exchange: str, key: str, message: Message) -> Outcome:
@@ -82,7 +84,8 @@ class Intake(Holdings):
         if message.deaths and goes_round(message, queue):
             self.tell(DROPPED, queue, Entry(0, message, None), reason="cycle")
             return Outcome.ROUTED
-        if options.max_length is not None and len(queue) >= options.max_length:
+        overtakes = queue.passed_by and self._overtakes(queue)
+        if options.max_length is not None and len(queue) >= options.max_length and not overtakes:
             if options.overflow is Overflow.REJECT_PUBLISH:
                 return Outcome.REFUSED
             if options.max_length == 0 and not queue.rotation:
@@ -99,6 +102,8 @@ class Intake(Holdings):
         queue.note_expiry(entry)
         if self.observer is not None:
             self.tell(ACCEPTED, queue, entry, client=message.client, source=message.source)
+        if overtakes:
+            return self._hand_past(queue, entry)
         slack = queue.type.delay_slack
         if slack is not None and message.due is not None and queue.dispatch is not Dispatch.SINGLE:
             due = message.due - slack
@@ -122,7 +127,11 @@ class Intake(Holdings):
                 self._bury(queue, entry, "maxlen")
 
     def _expire(self, queue: Queue) -> None:
-        for entry in queue.take_expired(self.now):
+        gone = queue.take_expired(self.now)
+        if queue.dying is not None:
+            queue.dying += gone
+            return
+        for entry in gone:
             self._bury(queue, entry, "expired")
 
     def _bury(self, queue: Queue, entry: Entry, reason: str) -> None:

@@ -1,4 +1,5 @@
-"""What differs between brokers, as data: one row a profile, each value with the fact behind it (``docs/facts.md``).
+"""What differs between brokers, as data: one row a profile, each value with the fact behind it (``docs/facts.md``; NA-1 and its
+neighbours say that a broker has no such thing, or that its front end refuses it).
 
 A broker has *queue types*, each with its own way of taking messages back; a profile says which types there are and
 which one a plain and an exclusive queue get. A new broker is a new row: the state machine has no subclasses.
@@ -85,6 +86,8 @@ class QueueType:
     ``expires_anywhere``: a message expires wherever in the queue it stands, not only at the head.
     ``by_consumer``: what a session gives back of several consumers comes back consumer by consumer, in the order of their names.
     ``sheds_first``: a queue that has too many messages, since some came back, gives up its oldest before it delivers, not after.
+    ``hands_on``: when a single active consumer is cancelled, what waits goes to the next one at once. ``limits_auto_ack``: a consumer
+    that acks nothing has a limit too, and its room back as soon as it was given something.
     ``exclusive``, ``transient``, ``auto_delete``: queues of this type may be so.
     """
 
@@ -108,6 +111,8 @@ class QueueType:
     expires_anywhere: bool
     by_consumer: bool
     sheds_first: bool
+    hands_on: bool
+    limits_auto_ack: bool
     exclusive: bool
     transient: bool
     auto_delete: bool
@@ -186,6 +191,8 @@ _CLASSIC: Final = QueueType(
     expires_anywhere=False,
     by_consumer=False,
     sheds_first=True,
+    hands_on=False,
+    limits_auto_ack=False,
     exclusive=True,
     transient=True,
     auto_delete=True,
@@ -210,6 +217,8 @@ _CLASSIC: Final = QueueType(
             "expires_anywhere": "RMQ-17",
             "by_consumer": "RMQ-44",
             "sheds_first": "RMQ-45",
+            "hands_on": "RMQ-47",
+            "limits_auto_ack": "RMQ-48",
             "exclusive": "RMQ-13",
             "transient": "RMQ-13",
             "auto_delete": "RMQ-14",
@@ -238,6 +247,8 @@ _QUORUM: Final = QueueType(
     expires_anywhere=False,
     by_consumer=True,
     sheds_first=False,
+    hands_on=True,
+    limits_auto_ack=True,
     exclusive=False,
     transient=False,
     auto_delete=False,
@@ -262,6 +273,8 @@ _QUORUM: Final = QueueType(
             "expires_anywhere": "RMQ-17",
             "by_consumer": "RMQ-44",
             "sheds_first": "RMQ-45",
+            "hands_on": "RMQ-47",
+            "limits_auto_ack": "RMQ-48",
             "exclusive": "RMQ-13",
             "transient": "RMQ-13",
             "auto_delete": "RMQ-13",
@@ -326,6 +339,8 @@ _SUBSCRIPTION: Final = QueueType(
     expires_anywhere=False,
     by_consumer=False,
     sheds_first=True,
+    hands_on=True,
+    limits_auto_ack=False,
     exclusive=True,
     transient=True,
     auto_delete=True,
@@ -344,8 +359,10 @@ _SUBSCRIPTION: Final = QueueType(
             "turns": "PUL-44",
             "limit_widens": "PUL-42",
             "expires_anywhere": "PUL-43",
-            "by_consumer": "PUL-43",
-            "sheds_first": "PUL-43",
+            "by_consumer": "PUL-41",
+            "sheds_first": "NA-1",
+            "hands_on": "PUL-50",
+            "limits_auto_ack": "NA-3",
             "forgets_counts": "PUL-10",
             "restart_forgets": "PUL-11",
             "delay_slack": "PUL-3",
@@ -408,6 +425,8 @@ _ARTEMIS_QUEUE: Final = QueueType(
     expires_anywhere=True,
     by_consumer=False,
     sheds_first=True,
+    hands_on=True,
+    limits_auto_ack=False,
     exclusive=True,
     transient=True,
     auto_delete=True,
@@ -430,8 +449,10 @@ _ARTEMIS_QUEUE: Final = QueueType(
             "delay_slack": "ART-30",
             "due": "ART-30",
             "expires_anywhere": "ART-29",
-            "by_consumer": "ART-29",
-            "sheds_first": "ART-29",
+            "by_consumer": "ART-35",
+            "sheds_first": "NA-1",
+            "hands_on": "NA-2",
+            "limits_auto_ack": "ART-34",
             "exclusive": "ART-10",
             "transient": "ART-10",
             "auto_delete": "ART-10",
@@ -490,6 +511,8 @@ _CLASSIC_QUEUE: Final = QueueType(
     expires_anywhere=False,
     by_consumer=False,
     sheds_first=True,
+    hands_on=True,
+    limits_auto_ack=False,
     exclusive=True,
     transient=True,
     auto_delete=True,
@@ -512,8 +535,10 @@ _CLASSIC_QUEUE: Final = QueueType(
             "delay_slack": "AMQ-14",
             "due": "AMQ-14",
             "expires_anywhere": "AMQ-15",
-            "by_consumer": "AMQ-15",
-            "sheds_first": "AMQ-15",
+            "by_consumer": "AMQ-3",
+            "sheds_first": "NA-1",
+            "hands_on": "NA-2",
+            "limits_auto_ack": "AMQ-21",
             "exclusive": "AMQ-10",
             "transient": "AMQ-10",
             "auto_delete": "AMQ-10",

@@ -65,7 +65,9 @@ class Queue:
     ``ready`` holds what stands where it was published; ``returned`` is a heap of what came back ahead of those, keyed
     by its place. ``rotation`` holds the consumers whose turn comes, the next one first. ``waiting`` is a heap of what is
     not due yet. ``holders`` says for each group of a sticky queue who holds how many of it. ``stranded``: what lost
-    connections held, locked until the broker restarts.
+    connections held, locked until the broker restarts. ``dying`` holds what expired while messages are handed out, where that is
+    buried after what was too much. ``owing`` are the consumers who settle by themselves what they were just given.
+    ``passed_by``: something waits though its single consumer has room, and what is published now overtakes it.
     """
 
     __slots__ = (
@@ -74,6 +76,7 @@ class Queue:
         "consumers",
         "dispatch",
         "durable",
+        "dying",
         "front",
         "had_consumers",
         "holders",
@@ -81,7 +84,9 @@ class Queue:
         "label",
         "name",
         "options",
+        "owing",
         "owner",
+        "passed_by",
         "ready",
         "returned",
         "returns",
@@ -124,6 +129,9 @@ class Queue:
         self.had_consumers = False
         self.unacked = 0
         self.stranded: list[Entry] = []
+        self.dying: list[Entry] | None = None
+        self.owing: dict[Consumer, None] = {}
+        self.passed_by = False
         self.soonest = _NEVER
         self.front = 0  # the places at the head are below it
         self.timed = options.message_ttl is not None

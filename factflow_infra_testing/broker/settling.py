@@ -119,6 +119,8 @@ class Settling(Dispatching):
                 self._dispatch(other.queue)
         elif consumer is not None and consumer.active:
             queue = consumer.queue
+            if queue.passed_by:
+                return  # it was never found without room, so that nobody looks for what waits
             if consumer.waiting and queue.dispatch is Dispatch.IN_TURN and queue.type.turns is not Turns.RING:
                 return  # in line already, so that nothing waits for this room
             self._wait_in_turn(consumer)

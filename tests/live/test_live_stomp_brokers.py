@@ -301,6 +301,15 @@ def test_amq_8_a_prefetch_of_nothing_gets_nothing(connect, queue):
 
 
 @only(CLASSIC)
+def test_amq_21_one_that_acks_nothing_has_room_whatever_its_prefetch(connect, queue):
+    consumers = [connect(), connect()]
+    consumers[0].subscribe(queue, ack="auto", **{PREFETCH[CLASSIC]: "1"})
+    consumers[1].subscribe(queue)
+    fill(connect, queue, *"1234567")
+    assert [bodies(consumer.messages()) for consumer in consumers] == [["1", "3", "5", "7"], ["2", "4", "6"]]
+
+
+@only(CLASSIC)
 @pytest.mark.parametrize("shape", ["{}", "queue://{}", "/other/{}"])
 def test_amq_10_any_other_text_is_a_queue(connect, name, shape):
     destination = shape.format(name)

@@ -357,9 +357,12 @@ class Channel:
                 f"cannot obtain access to locked queue '{queue.name}' in vhost '{VHOST}'. basic.get operations are not "
                 "supported by quorum queues with single active consumer",
             )
+        others = len(queue) - 1
         delivery = self.broker.get(self.session, queue.name, auto_ack=method.no_ack)
         if delivery is None:
             return Basic.GetEmpty()
+        counts_expired = queue.type.name == QUORUM and not method.no_ack  # what expires behind it (RMQ-49)
+        left = others if counts_expired else len(queue)
         message = delivery.entry.message
         got = answer(
             Basic.GetOk,
@@ -367,7 +370,7 @@ class Channel:
             redelivered=delivery.redelivered,
             exchange=message.exchange,
             routing_key=message.routing_key,
-            message_count=len(delivery.queue),
+            message_count=left,
         )
         properties, body = outgoing(message, delivery.count, always_counted=True)
         self.connection.send(
