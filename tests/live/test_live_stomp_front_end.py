@@ -25,10 +25,15 @@ def test_the_recorded_answers_are_those_of_the_real_server(artemis_server):
         return stomp_requests.Socket(artemis_server.port)
 
     recorded = json.loads((WIRE / "answers_of_artemis_2_44_0.json").read_text())
-    found = stomp_requests.answers(connect_to, artemis_server.user, artemis_server.password)
-    different = [name for name, answer in found.items() if essence(answer) != essence(recorded[name])]
-    again = stomp_requests.answers(connect_to, artemis_server.user, artemis_server.password, different)
-    assert {name: essence(answer) for name, answer in again.items() if essence(answer) != essence(recorded[name])} == {}
+    different = dict(stomp_requests.REQUESTS)
+    for _ in range(2):  # again, where a loaded machine was late
+        found = stomp_requests.answers(connect_to, artemis_server.user, artemis_server.password, different)
+        different = {
+            name: stomp_requests.REQUESTS[name]
+            for name, answer in found.items()
+            if essence(answer) != essence(recorded[name])
+        }
+    assert list(different) == []
 
 
 def essence(answer):
