@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from factflow_infra_testing.simulation.observing import restless
+from factflow_infra_testing.simulation.observing import LABORATORY, RESTLESS_EVENTS, restless
 from factflow_infra_testing.simulation.striking import Striking
 
 if TYPE_CHECKING:
@@ -34,11 +34,13 @@ class Draining(Striking):
         self.drained_at: int | None = None
         """How many operations there were when the run was last drained."""
         self._moves = self._looked = 0
+        self._calm = False
 
     async def drain(self, *, quiet: float = QUIET_SECONDS, under_faults: float = FAULTY_SECONDS) -> None:
         """Run until there is nothing left to do, then return; the test's own calls meet no faults.
 
-        First under faults, until the brokers are idle or ``under_faults`` virtual seconds have passed. Then faults end:
+        First under faults, until the brokers are idle, ``under_faults`` virtual seconds have passed, or so much has happened that
+        nothing else would be seen. Then faults end:
         connections heal, processes resume and are started again, a broker that strands messages is restarted, and the run
         must converge: no queue with a live subscription holds anything, no provider is reconnecting, and for ``quiet`` virtual seconds nothing has
         happened. Raises ``CheckFailedError`` where it does not within four virtual hours: a message goes round for ever, or is never settled.
@@ -64,6 +66,8 @@ class Draining(Striking):
 
     def end_faults(self) -> None:
         """No more faults from here on; paused processes go on."""
+        self._calm = True
+        self._allowed_events = RESTLESS_EVENTS + len(self._events)
         self._decisions.quiet()
         self.loop.on_step = None
         self.loop.network.calm()
@@ -72,10 +76,21 @@ class Draining(Striking):
         for process in self._processes.values():
             process.resume()
 
+    def _too_many_events(self) -> None:
+        """Only what goes round without faults is the service's doing: with them, each redelivery may meet the next."""
+        if self._calm or not self._decisions.deviations:
+            super()._too_many_events()
+            return
+        self._calm = True
+        self._allowed_events += len(self._events)  # until they have ended
+        told = f"faults end here: {len(self._events)} events of the broker under them"
+        self.history.note(self.time(), LABORATORY, "log", "warning", detail=told)
+        self.loop.call_soon(self.end_faults, context=self.context)  # not in the middle of the broker's work
+
     async def _run_under_faults(self, seconds: float) -> None:
         end = self.time() + seconds
         pause, now = 0.05, self._progress()
-        while self.time() < end:
+        while self.time() < end and not self._calm:
             before = now
             await asyncio.sleep(min(pause, end - self.time()))
             now = self._progress()

@@ -49,7 +49,8 @@ def execute(
     with session.run():
         # The verdict is there: what the test's own clients would still say to one another costs a tenth of the time.
         outcome = run(main, decisions=decisions, seed=seed, virtual_budget=budget, collect=False, linger=False)
-    session.tidy()
+    if outcome.error is not None:
+        session.failed()
     if not sims:  # it could not even be set up
         raise cast("BaseException", outcome.error)
     sim = sims.pop()

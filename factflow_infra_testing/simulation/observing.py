@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextvars import Context, copy_context
 from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 RESTLESS_EVENTS: Final = 10_000
 RESTLESS_EVENTS_A_MESSAGE: Final = 100
-"""A run with more broker events than these allow is going round in circles, whatever the clock says."""
+"""A run with more broker events than these allow is going round in circles, whatever the clock says. Faults may be why: then they
+end, and what happens from there on is counted."""
 LABORATORY: Final = "test"
 """The name of the test itself, in histories."""
 
@@ -37,10 +39,13 @@ class Observing:
 
     def __init__(self, *, decisions: Decisions, loop: DeterministicLoop) -> None:
         self.loop = loop
+        self.context: Context = copy_context()
+        """Of the test itself: what runs in it belongs to no process."""
         self.history = History()
         self._decisions = decisions
         self._brokers: dict[str, SimulatedBroker] = {}
         self._events: list[BrokerEvent] = []
+        self._allowed_events = RESTLESS_EVENTS
         self._keys: set[str] = set()
         self._parted = False  # by hand: a fault that the decisions do not know of
         loop.network.on_fault = self._network_fault
@@ -64,11 +69,13 @@ class Observing:
             self.history.note(event.time, event.client or "broker", "fault", event.queue, event.key, event.reason)
         elif event.kind == ACCEPTED:
             self._keys.add(event.key)
-        if len(self._events) > RESTLESS_EVENTS + RESTLESS_EVENTS_A_MESSAGE * len(self._keys):
-            (key, queue), most = Counter((e.key, e.queue) for e in self._events if e.kind == DELIVERED).most_common(1)[
-                0
-            ]
-            self.fail(restless(f"{key!r} was delivered {most} times from {queue}, and goes on"))
+        if len(self._events) > self._allowed_events + RESTLESS_EVENTS_A_MESSAGE * len(self._keys):
+            self._too_many_events()
+
+    def _too_many_events(self) -> None:
+        moves = Counter((e.key, e.queue) for e in self._events if e.kind == DELIVERED)
+        (key, queue), most = moves.most_common(1)[0]
+        self.fail(restless(f"{key!r} was delivered {most} times from {queue}, and goes on"))
 
     def _network_fault(self, client: str, kind: str, target: str) -> None:
         if not self.history.closed:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 RUNS_BETWEEN_COLLECTIONS = 4
 """What a few runs leave is still in the processor's caches; of more, each run is a tenth slower."""
+FAILURES_BETWEEN_FULL_COLLECTIONS = 32
+"""A run that failed is looked at while others run, and so outlives the quick collections."""
+RUNS_BETWEEN_FULL_COLLECTIONS = 1024
+"""So does one that storage, or the code under test, refers to until the next run."""
 _CLIENTS = ("aiormq", "aio_pika")
 
 
@@ -34,7 +38,7 @@ class SimulationSession:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._run = ExitStack()
-        self._runs = 0
+        self._runs = self._failures = 0
         self._simulation: Simulation | None = None
         self._files: SimulatedFilesystem | None = None
         self._files_active = False
@@ -58,6 +62,7 @@ class SimulationSession:
 
     def run(self) -> AbstractContextManager[object]:
         """Around each run: what it takes from the session is given back at its end."""
+        self._tidy()
         self._run = ExitStack()
         self._run.enter_context(fenced())
         self._run.callback(self.serve, None)
@@ -68,12 +73,22 @@ class SimulationSession:
         """The run that is under way: what the providers log goes into its history."""
         self._simulation = simulation
 
-    def tidy(self) -> None:
-        """Now and then, collect what runs left: it is cyclic (tasks, frames, exceptions), and would slow the later ones."""
+    def failed(self) -> None:
+        """A run has failed: whoever called for it may keep all of it for a while, by the traceback."""
+        self._failures += 1
+
+    def _tidy(self) -> None:
+        """Now and then, collect what runs left: it is cyclic (tasks, frames, exceptions), and would slow the later ones.
+
+        Before a run, when nothing refers to the last one any more: what is still in use is not looked at again but in a full collection.
+        """
         self._runs += 1
-        if self._runs % RUNS_BETWEEN_COLLECTIONS == 0:
+        full = self._failures >= FAILURES_BETWEEN_FULL_COLLECTIONS or self._runs % RUNS_BETWEEN_FULL_COLLECTIONS == 0
+        if full:
+            self._failures = 0
+        if full or self._runs % RUNS_BETWEEN_COLLECTIONS == 0:
             with hushed():
-                gc.collect(1)
+                gc.collect(2 if full else 1)
 
     def filesystem_provider(self, host: str) -> StorageProtocol:
         """A provider on the disk of ``host``."""
@@ -181,7 +196,7 @@ def _captured_log(take: Callable[[logging.LogRecord], None]) -> Generator[None, 
 
 @contextmanager
 def _collected_by_hand() -> Generator[None, None, None]:
-    """No collection between runs but ``tidy``'s: what killed processes left complains when it is collected."""
+    """No collection between runs but ``_tidy``'s: what killed processes left complains when it is collected."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -7,7 +7,6 @@ befalls its processes (``striking``), how it comes to rest (``draining``); here 
 from __future__ import annotations
 
 import asyncio
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
 from factflow_infra_testing.errors import KitUsageError
@@ -21,7 +20,6 @@ from factflow_infra_testing.storage.power import check_survival
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from contextvars import Context
 
     from factflow_infra.protocols import QueueProtocol, StorageProtocol
     from factflow_infra_testing.search.decisions import Decisions
@@ -41,7 +39,6 @@ class Simulation(Draining):
     def __init__(self, *, decisions: Decisions, session: SimulationSession, loop: DeterministicLoop) -> None:
         super().__init__(decisions=decisions, session=session, loop=loop)
         self.check = Checks(self)
-        self.context: Context = copy_context()
         session.serve(self)
 
     async def sleep(self, seconds: float) -> None:

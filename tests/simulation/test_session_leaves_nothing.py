@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from simulated_runs import forever, message, passing, swarm
+from simulated_runs import forever, message, passing, run_once, swarm
 
 from factflow_infra_testing.search.decisions import Fault
 from factflow_infra_testing.search.faults import Faults
 from factflow_infra_testing.search.search import search
 from factflow_infra_testing.simulation import patches
-from factflow_infra_testing.simulation.session import SimulationSession
+from factflow_infra_testing.simulation.session import (
+    FAILURES_BETWEEN_FULL_COLLECTIONS,
+    RUNS_BETWEEN_COLLECTIONS,
+    SimulationSession,
+)
 
 if TYPE_CHECKING:
     from factflow_infra_testing.simulation.simulation import Simulation
@@ -97,6 +101,26 @@ def test_two_hundred_runs_under_faults_leave_nothing_behind(tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
     with pytest.raises(RuntimeError, match="no running event loop"):
         asyncio.get_running_loop()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["passing", "failing"])
+def test_a_session_collects_its_runs_by_itself(fails):
+    """Nobody else collects while it is open; and what an early collection spares, a quick one does not look at again."""
+    runs: list[weakref.ref[Simulation]] = []
+    kept = None
+
+    async def watched(sim):
+        runs.append(weakref.ref(sim))
+        await sim.queue().publish("orders", message("a"))
+        await sim.drain()
+        assert not fails
+
+    with SimulationSession() as session:
+        for seed in range(3 * FAILURES_BETWEEN_FULL_COLLECTIONS):
+            kept = run_once(watched, decisions=swarm(seed), seed=seed, session=session)  # as a search has one in hand
+        alive = sum(ref() is not None for ref in runs)
+        assert (kept.failure is not None) is fails
+        assert alive <= RUNS_BETWEEN_COLLECTIONS + (FAILURES_BETWEEN_FULL_COLLECTIONS if fails else 0)
 
 
 def test_the_disk_of_a_run_is_empty_and_the_real_one_is_not_touched(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from simulated_runs import forever, message, passing, run_once, swarm, told
 
 from factflow_infra.protocols import ErrorHandling, MessageStatus
-from factflow_infra_testing.search.decisions import Fault
+from factflow_infra_testing.search.decisions import Fault, SwarmDecisions
 from factflow_infra_testing.simulation.checks import CheckFailedError, CheckUnknownError
 from factflow_infra_testing.simulation.session import SimulationSession
 
@@ -79,6 +79,30 @@ def test_faults_last_while_there_is_something_to_do_and_end_before_convergence()
     assert len(kills) > 2
     assert max(kills) <= 31
     assert len(times) == len(kills) + 1
+
+
+def test_faults_end_early_where_each_redelivery_meets_the_next():
+    """A client that connects again after 100 ms gets all it had asked for once more, and loses it at once: a thousand times in
+    a drain. That is no message that goes round for ever.
+    """
+
+    async def scenario(sim):
+        sim.tier = "api"
+
+        async def main(process):
+            await process.queue("pulsar").subscribe("orders", ack, prefetch=50)
+            await forever()
+
+        sim.start(main, name="worker")
+        await sim.queue("pulsar").publish_batch("orders", [message(f"m{n}") for n in range(40)])
+        await sim.drain()
+        sim.check.queue("orders")
+
+    record = passing(scenario, decisions=SwarmDecisions(0, {"reset": 0.9}))
+    (ended,) = [op for op in record.history.of("log") if op.detail.startswith("faults end here: ")]
+    faults = [op.invoked for op in record.history.of("fault")]
+    assert len(faults) > 100
+    assert max(faults) <= ended.invoked < 120
 
 
 def test_a_service_that_waits_a_moment_still_meets_its_faults():
@@ -155,7 +179,8 @@ def test_a_message_that_is_held_for_ever_is_named():
     assert record.failure.verdict.checker == "convergence"
 
 
-def test_a_message_that_goes_round_is_named():
+@pytest.mark.parametrize("plan", [(), (Fault("reset", "orders", 1),)], ids=["by itself", "after a fault"])
+def test_a_message_that_goes_round_is_named(plan):
     async def handle(_):
         return MessageStatus.RETRY
 
@@ -166,7 +191,7 @@ def test_a_message_that_goes_round_is_named():
         await sim.queue().publish("orders", message("round and round"))
         await sim.drain()
 
-    record = run_once(scenario)
+    record = run_once(scenario, *plan)
     assert isinstance(record.failure, CheckFailedError)
     text = str(record.failure)
     assert "'round and round' was delivered" in text

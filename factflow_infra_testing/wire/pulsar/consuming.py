@@ -129,13 +129,12 @@ class Consumers:
         if consumer is None:
             return
         subscription, client = consumer.subscription, self.peer.client
-        for message_id in fields.get("message_id", ()):
-            if message_id.get("ack_set"):
-                continue  # some of a batch only: without batch index acks the broker keeps no count of that
-            position = position_of(message_id)
-            held = subscription.held.get(position)
-            if held is not None and self.peer.server.loses_ack(self.peer, held):
-                return
+        # Some of a batch only: without batch index acks the broker keeps no count of that.
+        positions = [position_of(one) for one in fields.get("message_id", ()) if not one.get("ack_set")]
+        held = next((subscription.held[position] for position in positions if position in subscription.held), None)
+        if held is not None and self.peer.server.loses_ack(self.peer, held):
+            return  # the whole list: it is one frame
+        for position in positions:
             if fields["ack_type"] == CUMULATIVE:
                 subscription.ack_up_to(self._broker, position, client)
             else:

@@ -55,6 +55,7 @@ def planned(session, *plan):
     )
     assert record.failure is None, record.failure
     assert decisions.unmatched == (), {fault.kind: decisions.occurred(fault.kind) for fault in decisions.unmatched}
+    seen["asked"] = decisions.asked
     return seen
 
 
@@ -90,3 +91,11 @@ def test_a_fault_strikes_where_the_plan_says(session, fault):
     seen = planned(session, fault)
     assert (seen["found"], seen["faults"]) == (["m0", "m1", "m2"], [fault.kind])
     assert (seen["copies"], seen["again"]) == STRIKES[fault]
+
+
+def test_acks_that_are_sent_together_are_lost_together(session):
+    """One frame has all acks of 100 ms: one fault may strike it, not one each."""
+    seen = planned(session, Fault("ack-lost", "orders", 1))
+    assert seen["found"] == ["m0", "m1", "m2"]
+    assert seen["copies"] == 6
+    assert seen["asked"]["ack-lost"] == 2  # the list, and the list once more
