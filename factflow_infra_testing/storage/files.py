@@ -213,6 +213,10 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         writes = event in _CHANGES
     if not text or text.startswith("/dev/") or "__pycache__" in text:
         return
+    if sys.pycache_prefix and text.startswith(
+        sys.pycache_prefix
+    ):  # where the interpreter keeps what it compiled instead
+        return
     if not _Fence.up and not (writes and current_owner() is not None and active_world() is not None):
         return
     if not writes and text.startswith((*_Fence.readable, *(place for place in sys.path if place))):

@@ -100,9 +100,14 @@ def test_reaching_for_the_real_disk_fails(files, reach):
         reach()
 
 
-def test_modules_can_still_be_imported_in_a_run(files):
+@pytest.mark.parametrize("compiled", [None, "elsewhere"], ids=["beside", "elsewhere"])
+def test_modules_can_still_be_imported_in_a_run(files, tmp_path, monkeypatch, compiled):
+    """Also where ``PYTHONPYCACHEPREFIX`` has what is compiled kept elsewhere."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(sys, "pycache_prefix", compiled and str(tmp_path / compiled))
     with files.run():
         assert importlib.reload(importlib.import_module("colorsys")).ONE_THIRD > 0
+    assert [*tmp_path.rglob("colorsys*.pyc")] or not compiled
 
 
 def test_a_module_that_is_imported_in_a_run_stays_the_same_and_is_patched_again(files, tmp_path, monkeypatch):
