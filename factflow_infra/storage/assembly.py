@@ -18,16 +18,18 @@ class Assembly:
         if size:
             self._buffer.seek(size - 1)
             self._buffer.write(b"\0")
-        self._view = self._buffer.getbuffer()
         self._digest = hashlib.sha256()
         self.hashed = 0
 
+    # A look at the memory ends with the call: one that an abandoned assembly still had would hinder the collector.
+
     def put(self, position: int, piece: bytes) -> None:
-        self._view[position : position + len(piece)] = piece
+        with self._buffer.getbuffer() as view:
+            view[position : position + len(piece)] = piece
 
     def hash_to(self, end: int) -> None:
         """Hash what follows what has been hashed, up to before ``end``. Not from two threads at once."""
-        with self._view[self.hashed : end] as part:
+        with self._buffer.getbuffer() as view, view[self.hashed : end] as part:
             self._digest.update(part)
         self.hashed = end
 
@@ -36,6 +38,5 @@ class Assembly:
         return self._digest.hexdigest()
 
     def take(self) -> bytes:
-        """The whole; it can be taken once."""
-        self._view.release()
+        """The whole, once nobody puts or hashes any more."""
         return self._buffer.getvalue()
