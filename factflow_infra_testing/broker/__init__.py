@@ -5,8 +5,9 @@
 
 from factflow_infra_testing.broker.events import BrokerEvent
 from factflow_infra_testing.broker.faults import BROKER_FAULTS, faults_of
-from factflow_infra_testing.broker.profiles import PROFILES, Profile, profile_named
+from factflow_infra_testing.broker.profiles import PROFILES, profile_named
 from factflow_infra_testing.broker.provider import SimulatedQueueProvider
+from factflow_infra_testing.broker.queue_types import Profile
 from factflow_infra_testing.broker.server import SimulatedBroker
 
 __all__ = [

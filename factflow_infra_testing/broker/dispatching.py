@@ -10,7 +10,7 @@ from factflow_infra_testing.broker.events import ACKED, DELIVERED, DROPPED, FAUL
 from factflow_infra_testing.broker.faults import DUPLICATE, REDELIVERY_UNFLAGGED, REORDER
 from factflow_infra_testing.broker.intake import Intake
 from factflow_infra_testing.broker.outcomes import Outcome
-from factflow_infra_testing.broker.profiles import Turns
+from factflow_infra_testing.broker.queue_types import Turns
 from factflow_infra_testing.broker.queues import Dispatch
 from factflow_infra_testing.broker.sessions import Consumer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from factflow_infra_testing.broker.entries import Entry
     from factflow_infra_testing.broker.events import BrokerEvent
-    from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.broker.queue_types import Profile
     from factflow_infra_testing.broker.queues import Queue
     from factflow_infra_testing.broker.sessions import Session
     from factflow_infra_testing.search.decisions import Decisions

@@ -17,7 +17,7 @@ from factflow_infra_testing.search.kinds import FaultKind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.broker.queue_types import Profile
     from factflow_infra_testing.search.decisions import Decisions
 
 DELIVERY_DELAYED: Final = "delivery-delayed"

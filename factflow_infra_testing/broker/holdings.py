@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from factflow_infra_testing.broker.entries import Entry
-    from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.broker.queue_types import Profile
     from factflow_infra_testing.broker.queues import Queue
     from factflow_infra_testing.broker.sessions import Consumer
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.entries import Message
     from factflow_infra_testing.broker.events import BrokerEvent
     from factflow_infra_testing.broker.exchanges import Exchange
-    from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.broker.queue_types import Profile
     from factflow_infra_testing.broker.queues import Queue
 
 

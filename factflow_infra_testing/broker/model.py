@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from factflow_infra_testing.broker.events import DROPPED, FAULT
 from factflow_infra_testing.broker.faults import MESSAGES_STRANDED
-from factflow_infra_testing.broker.profiles import Back, Flags
+from factflow_infra_testing.broker.queue_types import Back, Flags
 from factflow_infra_testing.broker.queues import Dispatch
 from factflow_infra_testing.broker.sessions import Connection, Session
 from factflow_infra_testing.broker.settling import Settling, in_return_order
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.entries import Delivery, Position
     from factflow_infra_testing.broker.events import BrokerEvent
     from factflow_infra_testing.broker.exchanges import Exchange
-    from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.broker.queue_types import Profile
     from factflow_infra_testing.broker.queues import Queue
     from factflow_infra_testing.search.decisions import Decisions
 

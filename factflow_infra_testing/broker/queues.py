@@ -8,13 +8,13 @@ from enum import StrEnum
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from factflow_infra_testing.broker.profiles import Place, Turns
+from factflow_infra_testing.broker.queue_types import Place, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from factflow_infra_testing.broker.entries import Entry
-    from factflow_infra_testing.broker.profiles import QueueType
+    from factflow_infra_testing.broker.queue_types import QueueType
     from factflow_infra_testing.broker.sessions import Connection, Consumer
 
 

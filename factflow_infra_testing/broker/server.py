@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.events import BrokerEvent
     from factflow_infra_testing.broker.lines import Line
     from factflow_infra_testing.broker.link import Publish
-    from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.broker.queue_types import Profile
     from factflow_infra_testing.broker.queues import Queue
     from factflow_infra_testing.search.decisions import Decisions
 

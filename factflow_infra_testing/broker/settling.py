@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from factflow_infra_testing.broker.dispatching import Dispatching
 from factflow_infra_testing.broker.events import ACKED, DROPPED, REQUEUED
-from factflow_infra_testing.broker.profiles import Back, Flags, Turns
+from factflow_infra_testing.broker.queue_types import Back, Flags, Turns
 from factflow_infra_testing.broker.queues import Dispatch
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from factflow_infra_testing.broker.entries import Delivery
     from factflow_infra_testing.broker.lines import Line
-    from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.broker.queue_types import Profile
     from factflow_infra_testing.search.decisions import Decisions
 
 _SLOWER_END: Final = 1.5

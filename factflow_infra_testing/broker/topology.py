@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from factflow_infra_testing.broker.entries import Message
-    from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.broker.queue_types import Profile
     from factflow_infra_testing.broker.sessions import Connection
 
 

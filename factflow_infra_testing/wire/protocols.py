@@ -13,7 +13,7 @@ from factflow_infra_testing.broker.profiles import profile_named
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.broker.queue_types import Profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

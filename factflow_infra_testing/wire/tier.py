@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from factflow_infra.protocols import QueueProtocol
-    from factflow_infra_testing.broker.profiles import Profile
+    from factflow_infra_testing.broker.queue_types import Profile
     from factflow_infra_testing.broker.server import SimulatedBroker
     from factflow_infra_testing.simulation.session import SimulationSession
 

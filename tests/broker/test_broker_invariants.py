@@ -12,7 +12,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from factflow_infra_testing.broker.entries import Message
 from factflow_infra_testing.broker.model import Broker
-from factflow_infra_testing.broker.profiles import Back, Flags, profile_named
+from factflow_infra_testing.broker.profiles import profile_named
+from factflow_infra_testing.broker.queue_types import Back, Flags
 from factflow_infra_testing.broker.queues import QueueOptions
 from factflow_infra_testing.search.decisions import PlannedDecisions
 
