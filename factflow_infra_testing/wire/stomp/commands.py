@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
 from factflow_infra_testing.broker.entries import Message
 from factflow_infra_testing.wire.stomp.addresses import QUALIFIED, TYPES
 from factflow_infra_testing.wire.stomp.content import Content
 from factflow_infra_testing.wire.stomp.errors import StompError, not_simulated
+from factflow_infra_testing.wire.stomp.handling import handlers
 from factflow_infra_testing.wire.stomp.sending import Sending, whole
 from factflow_infra_testing.wire.stomp.subscriptions import ACK_MODES, AUTO, CLIENT, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from factflow_infra_testing.wire.stomp.addresses import Addresses, Target
     from factflow_infra_testing.wire.stomp.connection import StompConnection
@@ -220,23 +220,14 @@ def abort(connection: StompConnection, frame: Frame) -> None:
     connection.receipt(frame)
 
 
-def disconnect(connection: StompConnection, frame: Frame) -> None:
-    connection.receipt(frame)
-    connection.say_goodbye()
-
-
-HANDLERS: Final[Mapping[str, Callable[[StompConnection, Frame], None]]] = MappingProxyType(
-    {
-        "SEND": send,
-        "SUBSCRIBE": subscribe,
-        "UNSUBSCRIBE": unsubscribe,
-        "ACK": acknowledge,
-        "NACK": acknowledge,
-        "BEGIN": begin,
-        "COMMIT": commit,
-        "ABORT": abort,
-        "DISCONNECT": disconnect,
-    }
+HANDLERS: Final = handlers(
+    send=send,
+    subscribe=subscribe,
+    unsubscribe=unsubscribe,
+    acknowledge=acknowledge,
+    begin=begin,
+    commit=commit,
+    abort=abort,
 )
 
 
