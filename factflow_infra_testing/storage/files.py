@@ -211,11 +211,8 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         writes = bool(flags & _WRITING) if isinstance(flags, int) else bool(mode) and any(c in mode for c in "wax+")
     else:
         writes = event in _CHANGES
-    if not text or text.startswith("/dev/") or "__pycache__" in text:
-        return
-    if sys.pycache_prefix and text.startswith(
-        sys.pycache_prefix
-    ):  # where the interpreter keeps what it compiled instead
+    compiled = sys.pycache_prefix or "__pycache__"  # where the interpreter keeps what it compiled
+    if not text or text.startswith("/dev/") or compiled in text or "__pycache__" in text:
         return
     if not _Fence.up and not (writes and current_owner() is not None and active_world() is not None):
         return
