@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from factflow_infra.errors import QueueConnectionError, SettingsError
+from factflow_infra.queue.forks import process
 from factflow_infra.queue.pulsar import client as clients
 from factflow_infra.queue.pulsar.failures import request_error, result_of
 
@@ -281,7 +281,7 @@ _alive: WeakSet[Session] = WeakSet()
 """Those whose clients are not closed. A receive under way keeps its own from being collected."""
 _leaving: dict[asyncio.Future[Any], None] = {}
 """An event loop keeps its tasks only weakly."""
-_pid = os.getpid()
+_forks = process.forks
 _last_end: list[float] = []
 """When the last client was closed, on the process's own clock."""
 
@@ -289,7 +289,7 @@ _last_end: list[float] = []
 @atexit.register
 def _leave_at_exit() -> None:
     # A thread of the client that still runs while the interpreter ends aborts the process (PUL-29).
-    if os.getpid() != _pid:
+    if process.forks != _forks:
         return
     if _alive:
         clients.end([session.client for session in _alive], within=ANSWER_SECONDS)
