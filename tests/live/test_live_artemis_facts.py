@@ -380,7 +380,8 @@ def test_art_17_scheduled_messages_wait_and_survive_a_kill(own_artemis_server, s
     own_artemis_server.start()
     consumer = stomp(own_artemis_server)
     consumer.subscribe("later", consumer_window_size="-1", **FROM_QUEUE)
-    assert bodies(consumer.messages(2)) == ["at once", "late"]
+    assert bodies(consumer.messages(1)) == ["at once"]
+    assert bodies([consumer.receive(30)]) == ["late"], "where it starts quickly, most of the delay is still to come"
     assert time.monotonic() - begin >= 12
     assert stomp(own_artemis_server).send("later", b"", AMQ_SCHEDULED_DELAY="soon", **TO_QUEUE).command == "ERROR"
 
