@@ -120,16 +120,24 @@ def _foreign(message: Message, body: bytes, properties: Mapping[str, str]) -> Qu
 
 
 def _own(body: bytes, properties: Mapping[str, str]) -> Envelope:
-    message = QueueMessage(
-        body=body,
-        message_id=properties.get(ID, ""),
-        headers={name: value for name, value in properties.items() if not name.startswith(RESERVED_HEADER_PREFIX)},
-        content_type=properties.get(CONTENT_TYPE, CONTENT_TYPE_OF_BYTES),
-        correlation_id=properties.get(CORRELATION_ID),
-        timestamp=parse_timestamp(properties[TIMESTAMP]),
-        ordering_key=properties.get(ORDERING_KEY),
+    headers = {name: value for name, value in properties.items() if not name.startswith(RESERVED_HEADER_PREFIX)}
+    message_id = properties.get(ID, "")
+    content_type = properties.get(CONTENT_TYPE, CONTENT_TYPE_OF_BYTES)
+    ordering_key = properties.get(ORDERING_KEY)
+    # The client gives text only, decoded from UTF-8: what may be wrong with it is that it is empty.
+    good = message_id and content_type and ordering_key != "" and "" not in headers
+    message = (QueueMessage.decoded if good else QueueMessage)(
+        body,
+        message_id,
+        headers,
+        content_type,
+        properties.get(CORRELATION_ID),
+        parse_timestamp(properties[TIMESTAMP]),
+        ordering_key,
     )
-    return Envelope(message, attempts=_count(properties, ATTEMPTS), deliveries=_count(properties, DELIVERIES))
+    if ATTEMPTS in properties or DELIVERIES in properties:
+        return Envelope(message, _count(properties, ATTEMPTS), _count(properties, DELIVERIES))
+    return Envelope(message)
 
 
 def _count(properties: Mapping[str, Any], name: str) -> int:
