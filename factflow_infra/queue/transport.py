@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from factflow_infra.queue.messages import QueueMessage
 
@@ -119,8 +119,8 @@ class Transport(Protocol):
         """Raise for what this broker cannot carry, before any I/O (``InvalidDestinationError``, ``InvalidMessageError``)."""
         ...
 
-    async def publish(self, address: Address, envelope: Envelope, *, delay: float = 0.0) -> None:
-        """Return once the broker has confirmed. The queue behind ``address`` is declared when needed.
+    def publish(self, address: Address, envelope: Envelope, *, delay: float = 0.0) -> Awaitable[None]:
+        """Await what it returns: until the broker has confirmed. The queue behind ``address`` is declared when needed.
 
         Raises ``QueueConnectionError`` (surely not taken), ``PublishUnconfirmedError`` (unknown), ``PublishRefusedError``.
         When cancelled: the outcome is unknown.

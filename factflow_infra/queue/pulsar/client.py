@@ -199,8 +199,7 @@ def send(
     """Have a message sent. The answer comes once the broker has confirmed it, or has come already with a refusal."""
     builder = _extension().MessageBuilder()
     builder.content(body)
-    for name, value in properties.items():
-        builder.property(name, value)
+    builder.properties(properties)
     if key is not None:
         builder.partition_key(key)
     if event_time is not None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
+from weakref import ref
 
 from factflow_infra.errors import PublishUnconfirmedError, QueueConnectionError
 from factflow_infra.queue.pulsar import wire
@@ -15,6 +16,8 @@ from factflow_infra.queue.pulsar.session import quietly
 from factflow_infra.queue.shared import Shared
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from factflow_infra.errors import QueueError
     from factflow_infra.queue.pulsar.client import Producer
     from factflow_infra.queue.pulsar.session import Session
@@ -65,14 +68,38 @@ class Line:
                 turn.set_exception(QueueConnectionError(reason))
 
 
+class Confirmation(Answer):
+    """The answer to one publish, and the future of who waits for it, which it settles without a coroutine in between.
+
+    The client has it until it answers, so it keeps nothing that the client belongs to: that might be freed in one of its threads.
+    """
+
+    __slots__ = ("_publisher", "address", "envelope", "future")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, publisher: ref[Publisher], address: Address, envelope: Envelope
+    ) -> None:
+        super().__init__(loop)
+        self._publisher = publisher
+        self.address = address
+        self.envelope = envelope
+        self.future: asyncio.Future[None] = loop.create_future()
+
+    def give_up(self) -> None:
+        publisher = self._publisher()
+        if publisher is not None:
+            publisher.settle(self)
+
+
 class Publisher:
     """Publishes over one session."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._itself: ref[Publisher] = ref(self)
         self._lines: dict[str, Line] = {}
         self._opening: Shared[str, Line] = Shared()
-        self._unconfirmed: dict[Answer, None] = {}
+        self._unconfirmed: dict[Confirmation, Line] = {}
 
     async def line(self, topic: str) -> Line:
         """The line to ``topic``, of which there is one. Raises ``QueueConnectionError`` and the like."""
@@ -81,36 +108,60 @@ class Publisher:
             line = await self._opening.result(topic, lambda: self._open(topic))
         return line
 
-    async def publish(self, line: Line, address: Address, envelope: Envelope, delay: float) -> None:
-        """Return once the broker has confirmed. Raises as ``Transport.publish``. ``line`` is not closed."""
+    def publish(self, line: Line, address: Address, envelope: Envelope, delay: float) -> Awaitable[None]:
+        """Await what it returns: until the broker has confirmed. Raises as ``Transport.publish``. ``line`` is not closed."""
         line.used = True
-        message = envelope.message
         properties = wire.properties_of(envelope)
         if delay:
             properties[wire.DUE] = str(round((time.time() + delay) * 1000))
-        if line.room and not line.waiting:
-            line.room -= 1
-        else:
-            await line.turn()
+        if not line.room or line.waiting:
+            return self._publish_in_turn(line, address, envelope, properties, delay)
+        line.room -= 1
+        return self._send(line, address, envelope, properties, delay)
+
+    async def _publish_in_turn(
+        self, line: Line, address: Address, envelope: Envelope, properties: dict[str, str], delay: float
+    ) -> None:
+        await line.turn()
+        await self._send(line, address, envelope, properties, delay)
+
+    def _send(
+        self, line: Line, address: Address, envelope: Envelope, properties: dict[str, str], delay: float
+    ) -> asyncio.Future[None]:
         if self._session.lost:
             line.leave()
             raise QueueConnectionError(
                 f"{_what(address, envelope)}: not connected to Pulsar at {self._session.endpoint}"
             )
-        answer = Answer(asyncio.get_running_loop())
-        self._unconfirmed[answer] = None
+        confirmation = Confirmation(self._session.loop, self._itself, address, envelope)
+        self._unconfirmed[confirmation] = line
+        message = envelope.message
         try:
             event_time = wire.event_time(message)
-            send(line.producer, answer, message.body, properties, message.ordering_key, event_time, delay)
-            if not answer.has_come:
-                await answer.wait()
-        finally:
-            del self._unconfirmed[answer]
+            send(line.producer, confirmation, message.body, properties, message.ordering_key, event_time, delay)
+        except BaseException:
+            del self._unconfirmed[confirmation]
             line.leave()
-        if not answer.is_good:
-            raise self._failure(answer, line, _what(address, envelope))
+            raise
+        return confirmation.future
 
-    def _failure(self, answer: Answer, line: Line, what: str) -> QueueError:
+    def settle(self, answer: Confirmation) -> None:
+        """``answer`` has come, or nobody will wait for it any more."""
+        line = self._unconfirmed.pop(answer, None)
+        if line is None:
+            return
+        line.leave()
+        future = answer.future
+        if future.done():
+            return  # who waited was cancelled
+        if answer.is_good:
+            future.set_result(None)
+        else:
+            future.set_exception(self._failure(answer, line))
+            future.exception()  # seen, even where who waits is cancelled before he goes on
+
+    def _failure(self, answer: Confirmation, line: Line) -> QueueError:
+        what = _what(answer.address, answer.envelope)
         if not answer.has_come:
             return PublishUnconfirmedError(
                 f"{what}: lost the connection to Pulsar at {self._session.endpoint} before it was confirmed"
@@ -160,8 +211,8 @@ class Publisher:
         reason = f"lost the connection to Pulsar at {self._session.endpoint}"
         for line in self._lines.values():
             line.refuse(reason)
-        for answer in self._unconfirmed:
-            answer.give_up()
+        for confirmation in [*self._unconfirmed]:
+            confirmation.give_up()
 
     @property
     def lines(self) -> int:

@@ -43,6 +43,7 @@ class Session:
     def __init__(self, client: Client, options: PulsarOptions) -> None:
         self.client = client
         self.options = options
+        self.loop = asyncio.get_running_loop()
         self._ended = False
         self._on_lost: Callable[[Exception | None], None] | None = None
         self._handles: dict[Any, float | None] = {}

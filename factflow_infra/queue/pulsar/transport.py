@@ -19,7 +19,7 @@ from factflow_infra.queue.shared import Shared
 from factflow_infra.queue.transport import DestinationKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from factflow_infra.queue.messages import QueueMessage
     from factflow_infra.queue.pulsar.client import PulsarOptions
@@ -88,8 +88,14 @@ class PulsarTransport:
         if message is not None:
             wire.check(message)
 
-    async def publish(self, address: Address, envelope: Envelope, *, delay: float = 0.0) -> None:
+    def publish(self, address: Address, envelope: Envelope, *, delay: float = 0.0) -> Awaitable[None]:
         live = self._connected()
+        line = live.lines.get(address)
+        if line is None or line.closed:
+            return self._publish_first(live, address, envelope, delay)
+        return live.publisher.publish(line, address, envelope, delay)
+
+    async def _publish_first(self, live: _Live, address: Address, envelope: Envelope, delay: float) -> None:
         if not address.durable:
             subscription = self._ephemeral.get(address)
             if subscription is None:
