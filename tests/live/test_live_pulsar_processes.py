@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ import pytest
 pytestmark = pytest.mark.live
 
 SECONDS = 120.0
+AT_ONCE = 4
 PRELUDE = """
     import asyncio, gc, os, signal, sys, threading, time
     from factflow_infra import create_queue_provider
@@ -167,18 +169,22 @@ STOPPED = """
 
 
 def exits(server: Any, program: str, ablation: str, tries: int) -> list[int]:
-    """How the process ended, again and again until it ended badly."""
+    """How the processes ended, a few at a time (which makes their threads late) until one ended badly."""
+
+    def ended(number: int) -> int:
+        return run(server, program.format(ablation=ablation, seconds=0.01 * (1 + number % 5))).returncode
+
     codes: list[int] = []
-    while len(codes) < tries and not any(codes):
-        seconds = 0.01 * (1 + len(codes) % 5)
-        codes.append(run(server, program.format(ablation=ablation, seconds=seconds)).returncode)
+    with ThreadPoolExecutor(AT_ONCE) as several:
+        while len(codes) < tries and not any(codes):
+            codes += several.map(ended, range(len(codes), len(codes) + AT_ONCE))
     return codes
 
 
 @pytest.mark.parametrize("program", [ON_THEIR_WAY, STOPPED], ids=["left", "stopped"])
 def test_exit_ends_well(pulsar_server: Any, program: str) -> None:
     """PUL-29: whoever is alive is closed, and given time to end."""
-    assert exits(pulsar_server, program, "", 10) == [0] * 10
+    assert exits(pulsar_server, program, "", 12) == [0] * 12
 
 
 @pytest.mark.parametrize(
@@ -187,8 +193,8 @@ def test_exit_ends_well(pulsar_server: Any, program: str) -> None:
     ids=["not closed", "not waited for"],
 )
 def test_exit_aborts_without(pulsar_server: Any, program: str, ablation: str) -> None:
-    """PUL-29: an answer that comes while the interpreter ends, and a thread that has not ended yet: 1 exit of 25."""
-    assert exits(pulsar_server, program, ablation, 100)[-1] == -6
+    """PUL-29: an answer that comes while the interpreter ends, and a thread that has not ended yet: 1 exit of 40."""
+    assert -6 in exits(pulsar_server, program, ablation, 400)
 
 
 def test_the_client_keeps_quiet(pulsar_server: Any) -> None:
