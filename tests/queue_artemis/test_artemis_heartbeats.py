@@ -33,12 +33,12 @@ def test_what_is_agreed_on(ours, answer, agreed):
 def test_silence_is_noticed_after_two_whole_intervals_and_a_byte_is_enough():
     async def scenario():
         loop = asyncio.get_running_loop()
-        read, sent, silences = [0], [], []
+        read, sent, silences = [0.0], [], []
         heartbeats = Heartbeats(
             Agreed(10, 10),
             loop,
             beat=lambda: sent.append(loop.time()),
-            reads=lambda: read[0],
+            last_read=lambda: read[0],
             on_silence=lambda seconds: silences.append((loop.time(), seconds)),
         )
         for _ in range(5):

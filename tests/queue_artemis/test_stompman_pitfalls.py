@@ -1,6 +1,6 @@
 """What stompman's ``Client`` does that a provider must not, each shown on it, and shown not to befall the provider.
 
-The provider uses stompman's frames without its ``Client`` (``queue/artemis/session.py`` says why). Here both
+The provider uses stompman's connection, frames and codec without its ``Client`` (``queue/artemis/session.py`` says why). Here both
 talk to the same scripted server. What needs a broker to show is in ``tests/wire/stomp/test_stomp_ablations.py``.
 """
 

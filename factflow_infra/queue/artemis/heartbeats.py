@@ -53,7 +53,7 @@ def _parsed(header: str | None) -> Heartbeat:
 
 
 class Heartbeats:
-    """Keeps one connection's beats. ``beat`` sends one; ``reads`` is how often bytes have come."""
+    """Keeps one connection's beats. ``beat`` sends one; ``last_read`` changes whenever bytes have come."""
 
     def __init__(
         self,
@@ -61,15 +61,15 @@ class Heartbeats:
         loop: asyncio.AbstractEventLoop,
         *,
         beat: Callable[[], None],
-        reads: Callable[[], int],
+        last_read: Callable[[], float | None],
         on_silence: Callable[[float], None],
     ) -> None:
         self._agreed = agreed
         self._loop = loop
         self._beat = beat
-        self._reads = reads
+        self._last_read = last_read
         self._on_silence = on_silence
-        self._seen = reads()
+        self._seen = last_read()
         self._silent = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         if agreed.send_every:
@@ -88,7 +88,8 @@ class Heartbeats:
 
     def _look(self) -> None:
         self._timers["expect"] = self._loop.call_later(self._agreed.expect_every, self._look)
-        seen = self._reads()
+        # Whether it changed is asked, not how long ago it was: it is wall-clock time, which may jump.
+        seen = self._last_read()
         self._silent = 0 if seen != self._seen else self._silent + 1
         self._seen = seen
         if self._silent >= _SILENT_INTERVALS:

@@ -1,6 +1,6 @@
 """One STOMP connection, from login to loss: receipts, heart-beats, a farewell that is always said, and no waiting for ever.
 
-It uses stompman's frames, not its ``Client``, whose habits are those of a client that owns its own
+It uses stompman's connection, frames and codec, not its ``Client``, whose habits are those of a client that owns its own
 reconnecting: it replays subscriptions and open transactions on the next connection, drops acks of the last one with a
 log line, takes a send for done when it is written, does not miss heart-beats, and waits for ever for its subscriptions
 when it is left. Here the engine owns reconnecting, so a connection lives once, and what was under way on it when it ended
@@ -10,6 +10,7 @@ is told so.
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -17,16 +18,18 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from stompman import (
     ConnectedFrame,
     ConnectFrame,
+    ConnectionLostError,
     DisconnectFrame,
     ErrorFrame,
     MessageFrame,
     ReceiptFrame,
     UnsubscribeFrame,
+    dump_frame,
 )
+from stompman.connection import Connection
 
 from factflow_infra.errors import QueueAuthenticationError, QueueConnectionError, QueueError
 from factflow_infra.queue.artemis.failures import LostError, cause_text, connect_error, refusal_of, request_error
-from factflow_infra.queue.artemis.frames import BEAT, FrameReader, dump
 from factflow_infra.queue.artemis.heartbeats import Heartbeats, agree
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ CLOSE_TIMEOUT_SECONDS: Final = 5.0
 CLIENT_ID: Final = "factflow"
 """The same for all: Artemis lets connections share it, and with it the durable subscriptions (ART-14)."""
 _CHUNK_BYTES: Final = 64 * 1024
-"""Read at once; nothing else runs while the frames in it are taken."""
+"""Read at once. The client's parser goes byte by byte, and nothing else runs while it works one off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,21 +65,12 @@ class ArtemisOptions:
 class Session:
     """A live connection. Made by ``open_session``; what is published and consumed on it ends with it."""
 
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        options: ArtemisOptions,
-        host: str,
-        port: int,
-    ) -> None:
+    def __init__(self, connection: Connection, options: ArtemisOptions, host: str, port: int) -> None:
         self.host = host
         self.port = port
         self.endpoint = f"{host}:{port}"
         self.lost = False
-        self._incoming = reader
-        self._outgoing = writer
-        self._reads = 0
+        self._connection = connection
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._answers: dict[str, asyncio.Future[Exception | None]] = {}
@@ -114,7 +108,7 @@ class Session:
             agree(interval, answer.headers.get("heart-beat")),
             self._loop,
             beat=self._beat,
-            reads=lambda: self._reads,
+            last_read=lambda: self._connection.last_read_time,
             on_silence=self._silent,
         )
 
@@ -138,7 +132,7 @@ class Session:
     def unsubscribe(self, name: str) -> None:
         """End a subscription: what it holds unacked goes back, and what is still under way to it is ignored."""
         if self._subscriptions.pop(name, None) is not None and not self.lost:
-            self._outgoing.write(dump(UnsubscribeFrame(headers={"id": name})))
+            self._connection.writer.write(dump_frame(UnsubscribeFrame(headers={"id": name})))
 
     async def answered(self, frame: SendFrame | SubscribeFrame) -> None:
         """Write ``frame``, and return once the broker has answered with its RECEIPT. Raises ``LostError``, ``RefusedError``."""
@@ -161,11 +155,10 @@ class Session:
         if self.lost:
             raise LostError("the connection is closed")
         try:
-            self._outgoing.write(dump(frame))
-            await self._outgoing.drain()
-        except (RuntimeError, OSError) as error:  # the first: it was closed
-            self.end(error)
-            raise LostError(cause_text(error)) from error
+            await self._connection.write_frame(frame)
+        except (ConnectionLostError, OSError) as error:
+            self.end(_reason(error))
+            raise LostError(cause_text(_reason(error))) from error
 
     async def close(self) -> None:
         """Say goodbye, and close in bounded time; never raises. What is held goes back, and acks written before count."""
@@ -185,11 +178,11 @@ class Session:
         # connection that ends without either can leave messages behind (ART-4).
         for name in list(self._subscriptions):
             self.unsubscribe(name)
-        self._outgoing.write(dump(DisconnectFrame(headers={"receipt": receipt})))
+        self._connection.writer.write(dump_frame(DisconnectFrame(headers={"receipt": receipt})))
 
     def abort(self) -> None:
         """Cut the socket: as a lost connection."""
-        self._outgoing.transport.abort()
+        self._connection.writer.transport.abort()
 
     def end(self, reason: Exception | None, *, politely: bool = False) -> None:
         """It is over: tell all who wait. ``politely``: with a farewell, where the socket may still carry it."""
@@ -200,7 +193,7 @@ class Session:
         self.lost = True
         if self._heartbeats is not None:
             self._heartbeats.stop()
-        transport = self._outgoing.transport
+        transport = self._connection.writer.transport
         if politely:
             transport.close()
             self._loop.call_later(CLOSE_TIMEOUT_SECONDS, transport.abort)
@@ -220,15 +213,14 @@ class Session:
             on_lost(lost)
 
     async def _read(self) -> None:
-        frames = FrameReader()
-        reason: Exception = LostError("the connection was closed (eof)")
+        reason: Exception
         try:
-            while chunk := await self._incoming.read(_CHUNK_BYTES):
-                self._reads += 1
-                for frame in frames.feed(chunk):
+            async with aclosing(self._connection.read_frames()) as frames:
+                async for frame in frames:
                     self._take(frame)
-        except Exception as error:  # noqa: BLE001  # whatever the socket or foreign bytes raise ends it
-            reason = error
+            reason = LostError("the connection was closed")
+        except Exception as error:  # noqa: BLE001  # whatever the socket or a parser of foreign bytes raises ends it
+            reason = _reason(error)
         self.end(reason)
 
     def _take(self, frame: AnyServerFrame) -> None:
@@ -262,12 +254,22 @@ class Session:
 
     def _beat(self) -> None:
         try:
-            self._outgoing.write(BEAT)
-        except RuntimeError as error:  # it was closed
-            self.end(error)
+            self._connection.write_heartbeat()
+        except ConnectionLostError as error:
+            self.end(_reason(error))
 
     def _silent(self, seconds: float) -> None:
         self.end(TimeoutError(f"nothing came from it for {seconds:g} s, not even a heart-beat"), politely=True)
+
+
+def _reason(error: Exception) -> Exception:
+    if isinstance(error, ConnectionLostError):
+        return (
+            error.reason
+            if isinstance(error.reason, Exception)
+            else LostError(f"the connection was closed ({error.reason})")
+        )
+    return error
 
 
 async def open_session(options: ArtemisOptions, hosts: tuple[tuple[str, int], ...] | None = None) -> Session:
@@ -292,8 +294,10 @@ async def _open(options: ArtemisOptions, host: str, port: int) -> Session:
     session: Session | None = None
     try:
         async with asyncio.timeout(options.connect_timeout):
+            # Not stompman's own connect(), which hides why it failed.
             reader, writer = await asyncio.open_connection(host, port, ssl=context)
-            session = Session(reader, writer, options, host, port)
+            connection = Connection(reader=reader, writer=writer, read_max_chunk_size=_CHUNK_BYTES, ssl=context)
+            session = Session(connection, options, host, port)
             await session.log_in()
     except BaseException as error:
         if session is not None:
