@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from factflow_infra_testing.storage.files import SimulatedFilesystem
     from factflow_infra_testing.storage.s3 import SimulatedS3
 
-RUNS_BETWEEN_COLLECTIONS = 4
-"""What a few runs leave is still in the processor's caches; of more, each run is a tenth slower."""
 FAILURES_BETWEEN_FULL_COLLECTIONS = 32
 """A run that failed is looked at while others run, and so outlives the quick collections."""
 RUNS_BETWEEN_FULL_COLLECTIONS = 1024
@@ -78,7 +76,7 @@ class SimulationSession:
         self._failures += 1
 
     def _tidy(self) -> None:
-        """Now and then, collect what runs left: it is cyclic (tasks, frames, exceptions), and would slow the later ones.
+        """Collect what the last run left: it is cyclic (tasks, frames, exceptions), and still in the processor's caches.
 
         Before a run, when nothing refers to the last one any more: what is still in use is not looked at again but in a full collection.
         """
@@ -86,9 +84,8 @@ class SimulationSession:
         full = self._failures >= FAILURES_BETWEEN_FULL_COLLECTIONS or self._runs % RUNS_BETWEEN_FULL_COLLECTIONS == 0
         if full:
             self._failures = 0
-        if full or self._runs % RUNS_BETWEEN_COLLECTIONS == 0:
-            with hushed():
-                gc.collect(2 if full else 1)
+        with hushed():
+            gc.collect(2 if full else 1)
 
     def filesystem_provider(self, host: str) -> StorageProtocol:
         """A provider on the disk of ``host``."""

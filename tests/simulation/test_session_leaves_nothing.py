@@ -20,7 +20,6 @@ from factflow_infra_testing.search.search import search
 from factflow_infra_testing.simulation import patches
 from factflow_infra_testing.simulation.session import (
     FAILURES_BETWEEN_FULL_COLLECTIONS,
-    RUNS_BETWEEN_COLLECTIONS,
     SimulationSession,
 )
 
@@ -120,7 +119,7 @@ def test_a_session_collects_its_runs_by_itself(fails):
             kept = run_once(watched, decisions=swarm(seed), seed=seed, session=session)  # as a search has one in hand
         alive = sum(ref() is not None for ref in runs)
         assert (kept.failure is not None) is fails
-        assert alive <= RUNS_BETWEEN_COLLECTIONS + (FAILURES_BETWEEN_FULL_COLLECTIONS if fails else 0)
+        assert alive <= 1 + (FAILURES_BETWEEN_FULL_COLLECTIONS if fails else 0)
 
 
 def test_the_disk_of_a_run_is_empty_and_the_real_one_is_not_touched(tmp_path):
