@@ -54,7 +54,7 @@ def check_subscription_name(name: object) -> str:
 def _check_name(what: str, text: str, name: str) -> None:
     if not name:
         raise InvalidDestinationError(f"{what} {text!r} has an empty name")
-    for character in name:
+    for character in "" if name.isprintable() else name:  # what is printable holds neither
         category = unicodedata.category(character)
         if category == "Cc":
             raise InvalidDestinationError(f"{what} {text!r} holds the control character {character!r}")

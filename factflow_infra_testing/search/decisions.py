@@ -73,11 +73,16 @@ def mix(*numbers: int) -> int:
     """One 64-bit number out of several, well spread (splitmix64): the same everywhere, free of any global state."""
     state = 0
     for number in numbers:
-        state = (state + number + 0x9E3779B97F4A7C15) & _MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-        state ^= state >> 31
+        state = _stir(state, number)
     return state
+
+
+def _stir(state: int, number: int) -> int:
+    """``mix(*numbers, number)``, where ``state`` is ``mix(*numbers)``."""
+    state = (state + number + 0x9E3779B97F4A7C15) & _MASK
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+    return state ^ (state >> 31)
 
 
 def spread(seed: int, numbers: Iterable[int]) -> list[int]:
@@ -109,13 +114,26 @@ class _Stream:
         self.state = state
 
     def draw(self) -> int:
-        self.state = state = mix(self.state)
+        self.state = state = _stir(0, self.state)
         return state
 
     def schedule(self, log_miss: float) -> None:
         # A geometric gap: one draw a deviation instead of one a decision.
         gap = 1 if log_miss == 0.0 else 1 + int(log(((self.draw() >> 11) + 1) * _UNIT) / log_miss)
         self.due = self.count + gap * self.rarity
+
+
+class _Kind:
+    """A kind that is on in a swarm, and its decisions by target. ``start``: what their random streams begin with."""
+
+    __slots__ = ("budget", "log_miss", "start", "streams", "tires")
+
+    def __init__(self, log_miss: float, start: int, budget: Budget | None, *, tires: bool) -> None:
+        self.log_miss = log_miss
+        self.start = start
+        self.budget = budget
+        self.tires = tires
+        self.streams: dict[str, _Stream] = {}
 
 
 class SwarmDecisions:
@@ -126,7 +144,7 @@ class SwarmDecisions:
     that target half as likely, so that a run gets past the point where it is struck.
     """
 
-    __slots__ = ("_all", "_budgets", "_deviations", "_kinds", "_left", "_log_miss", "_seed", "_tiring")
+    __slots__ = ("_all", "_deviations", "_kinds", "_left")
 
     def __init__(
         self,
@@ -135,38 +153,38 @@ class SwarmDecisions:
         budgets: Mapping[str, Budget] | None = None,
         tiring: Collection[str] = (),
     ) -> None:
-        self._seed = seed
-        self._tiring = tiring
-        self._budgets = budgets or {}
-        self._left = {budget.name: budget.most for budget in self._budgets.values()}
+        budgets = budgets or {}
+        self._left = {budget.name: budget.most for budget in budgets.values()}
         self._deviations: list[Fault] = []
-        self._log_miss: dict[str, float] = {}
-        self._kinds: dict[str, dict[str, _Stream]] = {}
+        self._kinds: dict[str, _Kind] = {}
+        start = mix(seed)
         for kind, rate in rates.items():
             if not 0.0 <= rate <= 1.0:
                 raise ValueError(f"The rate of {kind!r} must be between 0 and 1, got {rate!r}.")
             if rate > 0.0:
-                self._log_miss[kind] = 0.0 if rate == 1.0 else log1p(-rate)  # 0.0 stands for "always"
-                self._kinds[kind] = {}
+                log_miss = 0.0 if rate == 1.0 else log1p(-rate)  # 0.0 stands for "always"
+                self._kinds[kind] = _Kind(
+                    log_miss, _stir(start, text_seed(kind)), budgets.get(kind), tires=kind in tiring
+                )
         self._all = self._kinds
 
     def pick(self, n: int, kind: str, target: str = "") -> int:
-        streams = self._kinds.get(kind)
-        if streams is None:
+        known = self._kinds.get(kind)
+        if known is None:
             return 0
-        stream = streams.get(target)
+        stream = known.streams.get(target)
         if stream is None:
-            stream = streams[target] = _Stream(mix(self._seed, text_seed(kind), text_seed(target)))
-            stream.schedule(self._log_miss[kind])
+            stream = known.streams[target] = _Stream(_stir(known.start, text_seed(target)))
+            stream.schedule(known.log_miss)
         stream.count += 1
         if stream.count != stream.due:
             return 0
-        if kind in self._tiring:
+        if known.tires:
             stream.rarity *= 2
-        stream.schedule(self._log_miss[kind])
+        stream.schedule(known.log_miss)
         if n < 2:
             return 0
-        budget = self._budgets.get(kind)
+        budget = known.budget
         if budget is not None:
             if not self._left[budget.name]:
                 return 0
@@ -185,7 +203,7 @@ class SwarmDecisions:
     @property
     def asked(self) -> Mapping[str, int]:
         """How often each kind that was on has been asked for, before ``quiet``."""
-        return {kind: sum(stream.count for stream in streams.values()) for kind, streams in self._all.items()}
+        return {kind: sum(s.count for s in known.streams.values()) for kind, known in self._all.items()}
 
     def quiet(self) -> None:
         self._kinds = {}

@@ -27,8 +27,12 @@ _SALT = 0x5357_4152_4D  # keeps the swarm's draws apart from the runs' own
 
 def swarm_rates(seed: int, kinds: Sequence[FaultKind]) -> dict[str, float]:
     """The kinds that are on in the run of ``seed``, and their rates."""
+    return {kind.kind: rate for kind, rate in _chosen(seed, kinds)}
+
+
+def _chosen(seed: int, kinds: Sequence[FaultKind]) -> list[tuple[FaultKind, float]]:
     if not kinds:
-        return {}
+        return []
     state = mix(_SALT, seed)
     # Each kind has draws of its own, so that a new kind leaves most runs of a seed as they were.
     draws = [*zip(spread(state, [_number(kind.kind) for kind in kinds]), range(len(kinds)), kinds, strict=True)]
@@ -36,7 +40,7 @@ def swarm_rates(seed: int, kinds: Sequence[FaultKind]) -> dict[str, float]:
         chosen = sorted(draws)[: 1 + (state >> 1) % min(_FEW, len(kinds))]
     else:
         chosen = [one for one in draws if one[0] & 1]
-    return {kind.kind: _rate(kind, mix(draw)) for draw, _, kind in chosen}
+    return [(kind, _rate(kind, mix(draw))) for draw, _, kind in chosen]
 
 
 @cache
@@ -53,12 +57,12 @@ def swarm_decisions(seed: int, kinds: Sequence[FaultKind], idle: Sequence[FaultK
 
     ``idle``: kinds that seem to have no occasion in this scenario. Only one run in eight has them, beside its others.
     """
-    rates = swarm_rates(seed, kinds)
+    chosen = _chosen(seed, kinds)
     if idle and mix(_IDLE_SALT, seed) % _IDLE_SHARE == 0:
-        rates |= swarm_rates(mix(_IDLE_SALT, seed), idle)
-    every = (*kinds, *idle)
-    budgets = {kind.kind: kind.budget for kind in every if kind.budget is not None}
-    return SwarmDecisions(seed, rates, budgets, [kind.kind for kind in every if kind.tires])
+        chosen += _chosen(mix(_IDLE_SALT, seed), idle)
+    rates = {kind.kind: rate for kind, rate in chosen}
+    budgets = {kind.kind: kind.budget for kind, _ in chosen if kind.budget is not None}
+    return SwarmDecisions(seed, rates, budgets, [kind.kind for kind, _ in chosen if kind.tires])
 
 
 def split(kinds: Sequence[FaultKind], parts: Collection[str]) -> tuple[tuple[FaultKind, ...], tuple[FaultKind, ...]]:
