@@ -17,7 +17,7 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from factflow_infra_testing.simulation.patches import Patch
+from factflow_infra_testing.simulation.patches import MISSING, Patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -97,22 +97,20 @@ def outside() -> AbstractContextManager[None]:
 def activate(world: World, seed: int) -> Generator[None]:
     """Be in ``world`` inside, with the random module seeded and the counters of other runs out of sight."""
     before = _here.world
-    saved = [(module, name, getattr(module, name)) for module, name, _ in _fresh()]
+    saved: list[tuple[Any, str, Any]] = []
     _here.world = world
     random.seed(seed)
-    for module, name, value in _fresh():
-        setattr(module, name, value)
+    for path, name, value in FRESH:
+        module = sys.modules.get(path)
+        if module is not None and (old := getattr(module, name, MISSING)) is not MISSING:
+            saved.append((module, name, old))
+            setattr(module, name, value)
     try:
         yield
     finally:
         _here.world = before
-        for module, name, value in saved:
-            setattr(module, name, value)
-
-
-def _fresh() -> list[tuple[Any, str, Any]]:
-    found = [(sys.modules.get(module), name, value) for module, name, value in FRESH]
-    return [entry for entry in found if entry[0] is not None and hasattr(entry[0], entry[1])]
+        for module, name, old in saved:
+            setattr(module, name, old)
 
 
 def keep_random_state() -> Callable[[], None]:

@@ -159,7 +159,8 @@ class SimulatedTransport(asyncio.Transport):
         self._out += data
         self.written += len(data)
         self._pump()
-        self._tell_protocol()
+        if self._out or self._protocol_paused:
+            self._tell_protocol()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
@@ -196,9 +197,7 @@ class SimulatedTransport(asyncio.Transport):
             room = RECEIVE_BUFFER - len(peer._inbox) - self._flight_size
             if room <= 0:
                 return
-            size = min(MAX_READ, room)
-            segment = bytes(self._out[:size])
-            del self._out[:size]
+            segment = _taken(self._out, min(MAX_READ, room))
             self._flight_size += len(segment)
             self.network.send(self, segment)
         if not self._out and not self._fin_sent:
@@ -257,8 +256,7 @@ class SimulatedTransport(asyncio.Transport):
             size = self.network.read_size(self, min(len(self._inbox), MAX_READ))
             if self._splits:
                 size = self._up_to_split(size)
-            data = bytes(self._inbox[:size])
-            del self._inbox[:size]
+            data = _taken(self._inbox, size)
             self._read += size
             self._give(data)
             if self.peer._out:
@@ -365,3 +363,14 @@ class SimulatedTransport(asyncio.Transport):
         for callback in self._on_lost:
             callback()
         self._on_lost.clear()
+
+
+def _taken(buffer: bytearray, size: int) -> bytes:
+    """The first ``size`` bytes of ``buffer``, taken out of it."""
+    if size >= len(buffer):
+        data = bytes(buffer)
+        buffer.clear()
+    else:
+        data = bytes(buffer[:size])
+        del buffer[:size]
+    return data
