@@ -179,6 +179,7 @@ class Dispatching(Intake):
             return
         rotation = queue.rotation
         ring, passed = queue.type.turns is Turns.RING, 0
+        together: list[Delivery] | None = [] if queue.type.by_consumer and len(queue) > queue.apart else None
         while passed < len(rotation) and (queue.returned or queue.ready):
             if self._reorders and len(rotation) > 1:
                 self._shuffle(queue)
@@ -190,15 +191,23 @@ class Dispatching(Intake):
                 passed += ring
                 continue
             passed = 0
+            if together and len(queue) <= queue.apart:
+                _deliver_together(together)
+                together = None
             delivery = self._hand_over(queue, consumer.session, consumer, auto_ack=consumer.auto_ack)
             if not ring and (queue.type.turns is Turns.LINGER or consumer.has_credit()):
                 consumer.waiting = True
                 rotation.append(consumer)
-            consumer.deliver(delivery)
+            if together is None:
+                consumer.deliver(delivery)
+            else:
+                together.append(delivery)
             if self._duplicates:
                 self._send_again(delivery)
             if queue.timed:
                 self._expire(queue)  # what has come to the head now
+        if together:
+            _deliver_together(together)
 
     def _dispatch_to_chosen(self, queue: Queue) -> None:
         any_turn = queue.dispatch is Dispatch.STANDING
@@ -287,3 +296,29 @@ class Dispatching(Intake):
         if not consumer.waiting and consumer.active and (stays or consumer.has_credit()):
             consumer.waiting = True
             consumer.queue.rotation.append(consumer)
+
+
+def _deliver_together(deliveries: list[Delivery]) -> None:
+    """Deliver what goes out at once: to each session consumer by consumer, in the order of their names (RMQ-54)."""
+    if len(deliveries) > 1:
+        by_session: dict[Session, list[Delivery]] = {}
+        for delivery in deliveries:
+            by_session.setdefault(delivery.session, []).append(delivery)
+        ordered = {session: iter(_by_name(session, own)) for session, own in by_session.items()}
+        deliveries = [next(ordered[delivery.session]) for delivery in deliveries]
+    for delivery in deliveries:
+        assert delivery.consumer is not None
+        delivery.consumer.deliver(delivery)
+
+
+def _by_name(session: Session, deliveries: list[Delivery]) -> list[Delivery]:
+    """What a session is given, in the order of its consumers' names, and numbered so."""
+    ordered = sorted(deliveries, key=lambda delivery: "" if delivery.consumer is None else delivery.consumer.name)
+    if ordered != deliveries:
+        tags = [delivery.tag for delivery in deliveries]
+        held = [session.unacked.pop(tag, None) for tag in tags]
+        for tag, delivery in zip(tags, ordered, strict=True):
+            delivery.tag = tag
+            if delivery in held:
+                session.unacked[tag] = delivery
+    return ordered

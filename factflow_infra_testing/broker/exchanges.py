@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.logs import Log
     from factflow_infra_testing.broker.queues import Queue
 
+_TEXT: Final = (str, bytes, bytearray)
 _NO_ARGUMENTS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -32,7 +33,7 @@ class Binding:
     arguments: Mapping[str, Any]
 
     def same_as(self, queue: Queue, key: str, arguments: Mapping[str, Any]) -> bool:
-        return self.queue is queue and self.key == key and dict(self.arguments) == dict(arguments)
+        return self.queue is queue and self.key == key and same_table(self.arguments, arguments)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +45,7 @@ class Forward:
     arguments: Mapping[str, Any]
 
     def same_as(self, exchange: Exchange, key: str, arguments: Mapping[str, Any]) -> bool:
-        return self.exchange is exchange and self.key == key and dict(self.arguments) == dict(arguments)
+        return self.exchange is exchange and self.key == key and same_table(self.arguments, arguments)
 
 
 class Exchange:
@@ -175,8 +176,41 @@ def headers_match(arguments: Mapping[str, Any], headers: Mapping[str, Any]) -> b
     mode = str(arguments.get("x-match", "all"))
     with_x = mode.endswith("-with-x")
     results = [
-        name in headers and (wanted is None or headers[name] == wanted)
+        name in headers and (wanted is None or matches(wanted, headers[name]))
         for name, wanted in arguments.items()
         if name != "x-match" and (with_x or not name.startswith("x-"))
     ]
     return any(results) if mode.startswith("any") else all(results)
+
+
+def matches(wanted: Any, value: Any) -> bool:
+    """Whether the value of a header is that of a binding (RMQ-50): numbers by their value, text by its bytes, others by their type too."""
+    if _is_number(wanted) and _is_number(value):
+        return bool(wanted == value)
+    if isinstance(wanted, _TEXT) and isinstance(value, _TEXT):
+        return _bytes(wanted) == _bytes(value)
+    return same_value(wanted, value)
+
+
+def same_table(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two tables of arguments are the same, ``1``, ``1.0`` and ``True`` being different values there."""
+    return one.keys() == other.keys() and all(same_value(value, other[name]) for name, value in one.items())
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values of a table are the same in type and value."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return same_table(cast("dict[str, Any]", one), other)
+    if isinstance(one, list):
+        return len(cast("list[Any]", one)) == len(other) and all(map(same_value, cast("list[Any]", one), other))
+    return bool(one == other)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _bytes(text: str | bytes | bytearray) -> bytes:
+    return text.encode() if isinstance(text, str) else bytes(text)

@@ -76,7 +76,8 @@ class QueueType:
     last consumer. ``restart_forgets``: after a restart all is as if it had never been delivered, in the order in which it was sent. ``delay_slack``: messages with a due time wait in the queue, and may come so many seconds too early;
     ``None``: this broker delays nothing by itself. ``due``: place of such a message when its time has come.
     ``expires_anywhere``: a message expires wherever in the queue it stands, not only at the head.
-    ``by_consumer``: what a session gives back of several consumers comes back consumer by consumer, in the order of their names.
+    ``by_consumer``: what a session gives back of several consumers comes back consumer by consumer, in the order of their names, and what
+    it is given at once comes so as well.
     ``sheds_first``: a queue that has too many messages, since some came back, gives up its oldest before it delivers, not after.
     ``hands_on``: when a single active consumer is cancelled, what waits goes to the next one at once. ``limits_auto_ack``: a consumer
     that acks nothing has a limit too, and its room back as soon as it was given something.

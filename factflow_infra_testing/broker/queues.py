@@ -67,11 +67,12 @@ class Queue:
     not due yet. ``holders`` says for each group of a sticky queue who holds how many of it. ``stranded``: what lost
     connections held, locked until the broker restarts. ``dying`` holds what expired while messages are handed out, where that is
     buried after what was too much. ``owing`` are the consumers who settle by themselves what they were just given.
-    ``passed_by``: something waits though its single consumer has room, and what is published now overtakes it.
+    ``apart``: how many at the end are being put back one by one. ``passed_by``: something waits though its single consumer has room, and what is published now overtakes it.
     """
 
     __slots__ = (
         "alive",
+        "apart",
         "auto_delete",
         "consumers",
         "dispatch",
@@ -128,6 +129,7 @@ class Queue:
         self.consumers: dict[Consumer, None] = {}
         self.had_consumers = False
         self.unacked = 0
+        self.apart = 0
         self.stranded: list[Entry] = []
         self.dying: list[Entry] | None = None
         self.owing: dict[Consumer, None] = {}

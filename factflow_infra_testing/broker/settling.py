@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from factflow_infra_testing.broker.dispatching import Dispatching
 from factflow_infra_testing.broker.events import ACKED, DROPPED, REQUEUED
-from factflow_infra_testing.broker.queue_types import Back, Flags, Turns
+from factflow_infra_testing.broker.queue_types import Back, Flags, Place, Turns
 from factflow_infra_testing.broker.queues import Dispatch
 
 if TYPE_CHECKING:
@@ -19,14 +19,26 @@ if TYPE_CHECKING:
 
 
 def in_return_order(deliveries: Iterable[Delivery]) -> list[Delivery]:
-    """The deliveries of a session in the order in which they come back together: where the type of queue says so, by consumer."""
-    return sorted(deliveries, key=_holder)
+    """The deliveries of a session in the order in which they come back at its end: where the type of queue says so, by consumer."""
+    return sorted(deliveries, key=lambda delivery: _holder(delivery) if delivery.queue.type.by_consumer else _NOBODY)
 
 
-def _holder(delivery: Delivery) -> str:
-    if not delivery.queue.type.by_consumer:
-        return ""
-    return str(delivery.tag) if delivery.consumer is None else delivery.consumer.name
+def in_settling_order(deliveries: Iterable[Delivery]) -> list[Delivery]:
+    """The deliveries of a session in the order in which one request that means them all settles them: by queue and consumer."""
+    return sorted(deliveries, key=_group)
+
+
+def _group(delivery: Delivery) -> tuple[str, tuple[bool, int, str]]:
+    return delivery.queue.name, _holder(delivery)
+
+
+def _holder(delivery: Delivery) -> tuple[bool, int, str]:
+    """What was got without a consumer stands by itself, before what consumers hold."""
+    consumer = delivery.consumer
+    return (False, delivery.tag, "") if consumer is None else (True, 0, consumer.name)
+
+
+_NOBODY: Final = (False, 0, "")
 
 
 class Settling(Dispatching):
@@ -63,6 +75,7 @@ class Settling(Dispatching):
         self._credit(delivery)
         if requeue and (queue.rotation or queue.options.max_length is not None):
             self._dispatch(queue)
+        queue.apart = 0
         return True
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
@@ -83,10 +96,12 @@ class Settling(Dispatching):
                         self._wait_in_turn(other)
                         touched[other.queue] = None
         self._dispatch_all(touched)
+        for queue in touched:
+            queue.apart = 0
 
     def give_back_in_turn(self, deliveries: Iterable[Delivery]) -> None:
-        """Take back what one session gives back together: at once, or where the type of queue says so, one consumer after another."""
-        for _, group in groupby(in_return_order(deliveries), key=_holder):
+        """Take back what one session gives back by one request: one consumer's after another's."""
+        for _, group in groupby(in_settling_order(deliveries), key=_group):
             self.give_back(group)
 
     def _let_go(self, delivery: Delivery) -> None:
@@ -143,6 +158,9 @@ class Settling(Dispatching):
             if back is Back.NACKED and queue.type.limit_widens and delivery.consumer is not None:
                 delivery.consumer.held -= 1
             return
-        queue.put_back(entry, queue.nack_place if back is Back.NACKED else queue.type.lost)
+        place = queue.nack_place if back is Back.NACKED else queue.type.lost
+        queue.put_back(entry, place)
+        if place is Place.TAIL:
+            queue.apart += 1
         if self.observer is not None:
             self.tell(REQUEUED, queue, entry, client=delivery.session.connection.client)

@@ -78,9 +78,9 @@ class Topology:
             )
         kind = self.profile.queue_type(queue_type, exclusive=owner is not None or not durable or auto_delete)
         for wanted, able, what in (
+            (auto_delete, kind.auto_delete, "auto-delete"),
             (owner is not None, kind.exclusive, "exclusive-owner"),
             (not durable, kind.transient, "non-durable"),
-            (auto_delete, kind.auto_delete, "auto-delete"),
         ):
             if wanted and not able:
                 raise RefusedError(RefusalCode.PRECONDITION_FAILED, f"invalid property '{what}' for queue '{name}'")

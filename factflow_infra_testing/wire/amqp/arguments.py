@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra_testing.broker.queues import Overflow, QueueOptions
 from factflow_infra_testing.wire.amqp.errors import PRECONDITION_FAILED, ChannelError, not_simulated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 VHOST: Final = "/"
 CLASSIC: Final = "classic"
@@ -27,15 +28,39 @@ _INTEGERS: Final = (
     (-(2**31), 2**31 - 1, "signedint"),
     (0, 2**32 - 1, "unsignedint"),
 )
-_MILLISECONDS: Final = ("x-message-ttl", "x-expires")
-_TEXTS: Final = ("x-dead-letter-exchange", "x-dead-letter-routing-key", "x-overflow", "x-queue-type")
+_OF_CLASSIC: Final = (
+    "x-expires",
+    "x-message-ttl",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-max-length",
+    "x-overflow",
+    "x-queue-mode",
+    "x-single-active-consumer",
+    "x-queue-type",
+    "x-queue-master-locator",
+)
+_OF_QUORUM: Final = (
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-expires",
+    "x-max-length",
+    "x-overflow",
+    "x-single-active-consumer",
+    "x-queue-type",
+    "x-quorum-initial-group-size",
+    "x-delivery-limit",
+    "x-message-ttl",
+)
+_OF_TYPE: Final = {CLASSIC: _OF_CLASSIC, QUORUM: _OF_QUORUM}
+"""What each type of queue takes, in the order in which RabbitMQ compares it. Where a queue lies on disk or in a cluster
+(``x-queue-mode``, ``x-queue-master-locator``, ``x-quorum-initial-group-size``) has no effect: nothing of it is seen on one node.
+"""
 _STRATEGY: Final = "x-dead-letter-strategy"
-_COUNTS: Final = ("x-max-length", "x-delivery-limit")
-_HARMLESS: Final = ("x-quorum-initial-group-size", "x-queue-mode", "x-queue-master-locator")
-"""Where a queue lies on disk or in a cluster: nothing of it is seen on one node."""
 _SINGLE: Final = "x-single-active-consumer"
 ALTERNATE: Final = "alternate-exchange"
-KNOWN: Final = (*_MILLISECONDS, *_TEXTS, *_COUNTS, _STRATEGY, _SINGLE, *_HARMLESS)
+KNOWN: Final = tuple(sorted({*_OF_CLASSIC, *_OF_QUORUM}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,48 +101,54 @@ def type_name(value: Any) -> str:
 
 def read_arguments(queue: str, arguments: Mapping[str, Any]) -> QueueArguments:
     """Raises ``ChannelError`` for what RabbitMQ refuses, ``ConnectionFailedError`` (540) for what is not simulated."""
-    for name in arguments:
-        if name not in KNOWN:
-            raise not_simulated(f"queue argument {name!r}")
-    for name in _MILLISECONDS:
-        _check_number(queue, arguments, name, zero=name != "x-expires")
-    for name in _COUNTS:
-        if arguments.get(name) != -1 or name != "x-delivery-limit":
-            _check_number(queue, arguments, name, zero=True)
-    for name in _TEXTS:
-        value = arguments.get(name)
-        if value is not None and not isinstance(value, str):
-            raise _invalid(queue, name, "{unacceptable_type," + type_name(value) + "}")
+    _check_known(arguments)
     queue_type = arguments.get("x-queue-type")
+    if queue_type is not None:
+        _check_text(queue, arguments, "x-queue-type")
     if queue_type not in (None, CLASSIC, QUORUM):
         if queue_type == "stream":
             raise not_simulated("streams")
         raise _invalid(queue, "x-queue-type", f"\"unsupported queue type '{queue_type}'\"")
-    exchange, key = arguments.get("x-dead-letter-exchange"), arguments.get("x-dead-letter-routing-key")
-    if key is not None and exchange is None:
-        raise _invalid(queue, "x-dead-letter-routing-key", "routing_key_but_no_dlx_defined")
-    overflow = arguments.get("x-overflow", Overflow.DROP_HEAD.value)
-    if overflow == "reject-publish-dlx":
-        raise not_simulated("overflow behaviour 'reject-publish-dlx'")
-    if overflow not in ("drop-head", "reject-publish"):
-        raise _invalid(queue, "x-overflow", "invalid_overflow")
-    strategy = arguments.get(_STRATEGY, "at-most-once")
-    if strategy not in ("at-most-once", "at-least-once"):
-        raise _invalid(queue, _STRATEGY, "invalid_dead_letter_strategy")
-    single = arguments.get(_SINGLE, False)
-    if not isinstance(single, bool):
-        raise _invalid(queue, _SINGLE, f"{{unacceptable_type,{type_name(single)}}}")
+    kind = queue_type or CLASSIC
+    for name, check in _CHECKS.items():
+        if arguments.get(name) is not None and name in _OF_TYPE[kind]:
+            check(queue, arguments, name)
+    for name in KNOWN:
+        if name in arguments and name not in _OF_TYPE[kind]:
+            text = f"invalid arg '{name}' for queue '{queue}' in vhost '{VHOST}' of queue type rabbit_{kind}_queue"
+            raise ChannelError(PRECONDITION_FAILED, text)
+    _check_simulated(arguments)
     limit = arguments.get("x-delivery-limit")
     options = QueueOptions(
         message_ttl=_seconds(arguments.get("x-message-ttl")),
         expires=_seconds(arguments.get("x-expires")),
-        dead_letter_exchange=exchange,
-        dead_letter_key=key,
-        delivery_limit=None if limit == -1 else limit,
+        dead_letter_exchange=arguments.get("x-dead-letter-exchange"),
+        dead_letter_key=arguments.get("x-dead-letter-routing-key"),
+        delivery_limit=limit if type(limit) is int else None,  # any other value is above each count (RMQ-53)
         max_length=arguments.get("x-max-length"),
-        overflow=Overflow(overflow),
+        overflow=Overflow(arguments.get("x-overflow", Overflow.DROP_HEAD.value)),
     )
-    return QueueArguments(queue_type, options, single)
+    return QueueArguments(queue_type, options, arguments.get(_SINGLE, False))
+
+
+def _check_known(arguments: Mapping[str, Any]) -> None:
+    for name in arguments:
+        if name not in KNOWN:
+            raise not_simulated(f"queue argument {name!r}")
+
+
+def _check_simulated(arguments: Mapping[str, Any]) -> None:
+    if arguments.get("x-overflow") == "reject-publish-dlx":
+        raise not_simulated("overflow behaviour 'reject-publish-dlx'")
+    if arguments.get("x-queue-master-locator") not in (None, "min-masters", "client-local", "random"):
+        raise not_simulated("x-queue-master-locator of that name, of which RabbitMQ's channel crashes")
+    if arguments.get(_STRATEGY) == "at-least-once" and (
+        arguments.get("x-overflow") != "reject-publish" or "x-dead-letter-exchange" not in arguments
+    ):
+        # RabbitMQ falls back to at-most-once with a line in its log.
+        raise not_simulated(
+            "dead-lettering at least once without x-overflow 'reject-publish' and a dead-letter exchange"
+        )
 
 
 def alternate_exchange(exchange: str, arguments: Mapping[str, Any]) -> str | None:
@@ -144,9 +175,19 @@ def check_match(arguments: Mapping[str, Any]) -> None:
         raise ChannelError(PRECONDITION_FAILED, text)
 
 
-def check_same_arguments(what: str, name: str, asked: Mapping[str, Any], current: Mapping[str, Any]) -> None:
-    """Raises ``ChannelError`` for the first argument of a queue or exchange that is declared otherwise."""
-    for argument in sorted({*asked, *current}):
+def check_same_queue(name: str, kind: str, asked: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Raises ``ChannelError`` for the first argument of a queue of type ``kind`` that is declared otherwise; what such a queue does
+    not take is passed over (RMQ-52).
+    """
+    _check_known(asked)
+    check_same_arguments("queue", name, _OF_TYPE[kind], asked, current)
+
+
+def check_same_arguments(
+    what: str, name: str, arguments: Iterable[str], asked: Mapping[str, Any], current: Mapping[str, Any]
+) -> None:
+    """Raises ``ChannelError`` for the first of ``arguments`` of a queue or exchange that is declared otherwise."""
+    for argument in arguments:
         ours, theirs = asked.get(argument), current.get(argument)
         if ours == theirs and type_name(ours) == type_name(theirs):
             continue
@@ -175,18 +216,82 @@ def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_number(queue: str, arguments: Mapping[str, Any], name: str, *, zero: bool) -> None:
-    value = arguments.get(name)
-    if value is None:
-        return
+def _check_number(queue: str, arguments: Mapping[str, Any], name: str) -> None:
+    value = arguments[name]
     if type(value) is not int:
         raise _invalid(queue, name, f'"expected integer, got {type_name(value)}"')
     if value < 0:
         raise _invalid(queue, name, f"{{value_negative,{value}}}")
-    if value == 0 and not zero:
+
+
+def _check_positive(queue: str, arguments: Mapping[str, Any], name: str) -> None:
+    _check_number(queue, arguments, name)
+    if not arguments[name]:
         raise _invalid(queue, name, "{value_zero,0}")
-    if value > _MOST_MILLISECONDS and name in _MILLISECONDS:
-        raise _invalid(queue, name, f"{{value_too_large,{value}}}")
+
+
+def _check_milliseconds(queue: str, arguments: Mapping[str, Any], name: str) -> None:
+    _check_number(queue, arguments, name)
+    if arguments[name] > _MOST_MILLISECONDS:
+        raise _invalid(queue, name, f"{{value_too_large,{arguments[name]}}}")
+
+
+def _check_expiry(queue: str, arguments: Mapping[str, Any], name: str) -> None:
+    _check_positive(queue, arguments, name)
+    _check_milliseconds(queue, arguments, name)
+
+
+def _check_text(queue: str, arguments: Mapping[str, Any], name: str) -> None:
+    value = arguments[name]
+    if not isinstance(value, str):
+        raise _invalid(queue, name, "{unacceptable_type," + type_name(value) + "}")
+
+
+def _check_key(queue: str, arguments: Mapping[str, Any], name: str) -> None:
+    _check_text(queue, arguments, name)
+    if arguments.get("x-dead-letter-exchange") is None:
+        raise _invalid(queue, name, "routing_key_but_no_dlx_defined")
+
+
+def _check_overflow(queue: str, arguments: Mapping[str, Any], name: str) -> None:
+    _check_text(queue, arguments, name)
+    if arguments[name] not in ("drop-head", "reject-publish", "reject-publish-dlx"):
+        raise _invalid(queue, name, "invalid_overflow")
+
+
+def _check_strategy(queue: str, arguments: Mapping[str, Any], name: str) -> None:
+    _check_text(queue, arguments, name)
+    if arguments[name] not in ("at-most-once", "at-least-once"):
+        raise _invalid(queue, name, "invalid_dlx_strategy")
+
+
+def _check_mode(queue: str, arguments: Mapping[str, Any], name: str) -> None:
+    _check_text(queue, arguments, name)
+    if arguments[name] not in ("lazy", "default"):
+        raise _invalid(queue, name, f"\"unsupported queue mode '{arguments[name]}'\"")
+
+
+def _check_bool(queue: str, arguments: Mapping[str, Any], name: str) -> None:
+    value = arguments[name]
+    if not isinstance(value, bool):
+        raise _invalid(queue, name, "{unacceptable_type," + type_name(value) + "}")
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, Mapping[str, Any], str], None]]] = MappingProxyType(
+    {
+        "x-expires": _check_expiry,
+        "x-message-ttl": _check_milliseconds,
+        "x-dead-letter-exchange": _check_text,
+        "x-dead-letter-routing-key": _check_key,
+        "x-dead-letter-strategy": _check_strategy,
+        "x-max-length": _check_number,
+        "x-overflow": _check_overflow,
+        "x-queue-mode": _check_mode,
+        "x-single-active-consumer": _check_bool,
+        "x-quorum-initial-group-size": _check_positive,
+    }
+)
+"""In the order in which RabbitMQ looks at them. It does not look at a delivery limit (RMQ-53)."""
 
 
 def _invalid(queue: str, name: str, why: str) -> ChannelError:

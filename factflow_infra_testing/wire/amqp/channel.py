@@ -11,6 +11,7 @@ from pamqp.commands import Channel as ChannelMethods
 from factflow_infra_testing.broker.entries import Message
 from factflow_infra_testing.broker.outcomes import Outcome
 from factflow_infra_testing.broker.queues import Dispatch
+from factflow_infra_testing.broker.settling import in_settling_order
 from factflow_infra_testing.wire.amqp import declaring
 from factflow_infra_testing.wire.amqp.arguments import QUORUM, VHOST, type_name
 from factflow_infra_testing.wire.amqp.content import Content, outgoing
@@ -394,7 +395,7 @@ class Channel:
         server = self.connection.server
         # All at once or not at all: the frame arrives, or it does not.
         if not any(server.loses_ack(self.connection, delivery) for delivery in meant):
-            for delivery in meant:
+            for delivery in in_settling_order(meant):
                 self.broker.ack(delivery)
 
     def nack(self, method: Any) -> None:
@@ -413,22 +414,19 @@ class Channel:
         if requeue and len(deliveries) > 1:
             self.broker.give_back_in_turn(deliveries)
             return
-        for delivery in deliveries:
+        for delivery in in_settling_order(deliveries):
             self.broker.nack(delivery, requeue=requeue)
 
     def _meant(self, tag: int, *, multiple: bool) -> list[Delivery]:
         unacked = self.session.unacked
-        if not multiple:
-            delivery = unacked.get(tag)
-            if delivery is None:
-                raise ChannelError(PRECONDITION_FAILED, f"unknown delivery tag {tag}")
-            return [delivery]
-        if not tag:
+        if multiple and not tag:
             return list(unacked.values())
-        meant = [delivery for number, delivery in unacked.items() if number <= tag]
-        if not meant:
+        delivery = unacked.get(tag)
+        if delivery is None:  # also where several are meant, of which some are there (RMQ-51)
             raise ChannelError(PRECONDITION_FAILED, f"unknown delivery tag {tag}")
-        return meant
+        if not multiple:
+            return [delivery]
+        return [delivery for number, delivery in unacked.items() if number <= tag]
 
     # --- the channel itself -----------------------------------------------------------------------------------------
 

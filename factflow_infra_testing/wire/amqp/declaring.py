@@ -18,6 +18,7 @@ from factflow_infra_testing.wire.amqp.arguments import (
     alternate_exchange,
     check_match,
     check_same_arguments,
+    check_same_queue,
     inequivalent,
     read_arguments,
 )
@@ -31,7 +32,6 @@ from factflow_infra_testing.wire.amqp.errors import (
     RESOURCE_LOCKED,
     ChannelError,
     ConnectionFailedError,
-    not_simulated,
 )
 from factflow_infra_testing.wire.amqp.frames import answer
 from factflow_infra_testing.wire.amqp.labels import exchange_label, queue_label
@@ -127,7 +127,7 @@ def exchange_declare(channel: Channel, method: Any) -> Frame:
         if asked != current:
             raise inequivalent("exchange", name, argument, _quoted(asked), _quoted(current))
     current = {} if known.alternate is None else {ALTERNATE: known.alternate}
-    check_same_arguments("exchange", name, method.arguments or {}, current)
+    check_same_arguments("exchange", name, (ALTERNATE,), method.arguments or {}, current)
     return ExchangeMethods.DeclareOk()
 
 
@@ -208,7 +208,6 @@ def _declared(channel: Channel, name: str, method: Any) -> Queue:
     wanted = read_arguments(name, arguments)
     # A plain queue is a classic one on any profile: the type is the client's to say, as it is on RabbitMQ.
     queue_type = wanted.queue_type or CLASSIC
-    _check_type(name, queue_type, arguments)
     name = name or channel.front_end.new_queue_name()
     try:
         queue = broker.declare_queue(
@@ -221,9 +220,6 @@ def _declared(channel: Channel, name: str, method: Any) -> Queue:
             options=wanted.options,
         )
     except RefusedError as error:
-        if "x-delivery-limit" in error.text:
-            text = f"invalid arg 'x-delivery-limit' for queue '{name}' in vhost '{VHOST}' of queue type rabbit_{queue_type}_queue"
-            raise ChannelError(PRECONDITION_FAILED, text) from error
         raise refused(error) from error
     if wanted.single:
         queue.dispatch = Dispatch.SINGLE
@@ -231,39 +227,20 @@ def _declared(channel: Channel, name: str, method: Any) -> Queue:
     return queue
 
 
-def _check_type(name: str, queue_type: str, arguments: dict[str, Any]) -> None:
-    strategy = arguments.get("x-dead-letter-strategy")
-    if queue_type == QUORUM:
-        if strategy == "at-least-once" and (
-            arguments.get("x-overflow") != "reject-publish" or "x-dead-letter-exchange" not in arguments
-        ):
-            # RabbitMQ falls back to at-most-once with a line in its log.
-            raise not_simulated(
-                "dead-lettering at least once without x-overflow 'reject-publish' and a dead-letter exchange"
-            )
-        return
-    for argument in ("x-dead-letter-strategy", "x-quorum-initial-group-size"):
-        if argument in arguments:
-            raise ChannelError(
-                PRECONDITION_FAILED,
-                f"invalid arg '{argument}' for queue '{name}' in vhost '{VHOST}' of queue type rabbit_{queue_type}_queue",
-            )
-
-
 def _check_same(channel: Channel, queue: Queue, method: Any, arguments: dict[str, Any]) -> None:
     name = queue.name
+    if (queue.owner is not None) != method.exclusive:
+        raise locked(name)
+    check_access(channel, queue)
     for argument, asked, current in (
         ("durable", method.durable, queue.durable),
         ("auto_delete", method.auto_delete, queue.auto_delete),
     ):
         if asked != current:
             raise inequivalent("queue", name, argument, _quoted(asked), _quoted(current))
-    if (queue.owner is not None) != method.exclusive:
-        raise locked(name)
-    check_access(channel, queue)
     registered = channel.front_end.arguments.get(name)
     if registered is not None and registered[0] is queue:
-        check_same_arguments("queue", name, arguments, registered[1])
+        check_same_queue(name, queue.type.name, arguments, registered[1])
         return
     # Declared by another tier, or by a test, which give no arguments.
     wanted = read_arguments(name, arguments)

@@ -33,6 +33,7 @@ NAMES: Final = {
 }
 CODES: Final = {name: code for code, name in NAMES.items()}
 _LONGEST_TEXT: Final = 255
+_LEFT_OUT: Final = "..."
 
 
 class AmqpError(Exception):
@@ -44,8 +45,11 @@ class AmqpError(Exception):
 
     @property
     def reply_text(self) -> str:
-        """What stands in the frame: at most 255 bytes."""
-        return str(self).encode()[:_LONGEST_TEXT].decode(errors="ignore")
+        """What stands in the frame: at most 255 bytes, the last three of them dots where something is left out (RMQ-55)."""
+        text = str(self).encode()
+        if len(text) <= _LONGEST_TEXT:
+            return str(self)
+        return text[: _LONGEST_TEXT - len(_LEFT_OUT)].decode(errors="ignore") + _LEFT_OUT
 
 
 class ChannelError(AmqpError):

@@ -1,6 +1,7 @@
-"""What RabbitMQ's queues were seen to do (RMQ-42 to RMQ-49 in ``docs/facts.md``): run on the simulated broker and on the real one."""
+"""What RabbitMQ's queues were seen to do (RMQ-42 to RMQ-55 in ``docs/facts.md``): run on the simulated broker and on the real one."""
 
 import asyncio
+import contextlib
 
 import aiormq
 from pamqp import commands as spec
@@ -8,6 +9,7 @@ from pamqp import commands as spec
 QUORUM = {"x-queue-type": "quorum"}
 SINGLE = {"x-single-active-consumer": True}
 EXPIRED = 0.06
+CLOSED = (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError)
 
 
 class Bench:
@@ -39,7 +41,8 @@ class Bench:
     async def settle(self):
         for channel in self._channels:
             if not channel.is_closed:
-                await channel.exchange_declare("amq.direct", passive=True)
+                with contextlib.suppress(*CLOSED):  # meanwhile, for what it has sent
+                    await channel.exchange_declare("amq.direct", passive=True)
         seen = -1
         while seen != len(self.seen):
             seen = len(self.seen)
@@ -189,6 +192,105 @@ async def counted_behind_a_get(bench, *, no_ack=False):
     return one.delivery.message_count, await bench.left()
 
 
+VALUES = (1, 300, 1.0, True, "1", bytearray(b"1"), None, [1], [1.0], {"a": 1}, {"a": True})
+
+
+async def values_that_match(bench):
+    """For each value that a binding asks for, which of the values do."""
+    exchange = bench.queue + "-headers"
+    await bench.admin.exchange_delete(exchange)
+    await bench.admin.exchange_declare(exchange, exchange_type="headers")
+    found = {}
+    for wanted in VALUES:
+        await bench.admin.queue_bind(bench.queue, exchange, "", arguments={"h": wanted})
+        for value in VALUES:
+            about = spec.Basic.Properties(headers={"h": value}, delivery_mode=2)
+            await bench.admin.basic_publish(repr(value).encode(), exchange=exchange, properties=about)
+        await bench.admin.basic_publish(b"none", exchange=exchange)
+        await bench.settle()
+        found[repr(wanted)] = await bench.left()
+        await bench.admin.queue_unbind(bench.queue, exchange, "", arguments={"h": wanted})
+    await bench.admin.exchange_delete(exchange)
+    return found
+
+
+async def bindings_that_differ_in_the_type_of_a_value(bench):
+    """The bindings that are left when that to ``1`` was undone."""
+    exchange = bench.queue + "-bound"
+    await bench.admin.exchange_declare(exchange, exchange_type="headers", auto_delete=True)
+    for value in (1, 1.0, True):
+        await bench.admin.queue_bind(bench.queue, exchange, "", arguments={"h": value})
+    await bench.admin.queue_unbind(bench.queue, exchange, "", arguments={"h": 1})
+    for value in (1, True):
+        about = spec.Basic.Properties(headers={"h": value}, delivery_mode=2)
+        await bench.admin.basic_publish(repr(value).encode(), exchange=exchange, properties=about)
+    await bench.settle()
+    return await bench.left()
+
+
+async def acked_up_to_what_is_not_held(bench):
+    """What comes back of two messages, the second of which was acked before both were."""
+    channel = await bench.channel()
+    await bench.publish("12")
+    got = await bench.consume(channel, "a", 2)
+    await channel.basic_ack(got[1], wait=False)
+    await channel.basic_ack(got[1], multiple=True, wait=False)
+    await bench.settle()
+    return channel.is_closed, await bench.left()
+
+
+async def returns_with_a_limit(bench):
+    """How often a message is delivered that comes back each time, five times at most."""
+    await bench.publish("1")
+    for delivered in range(5):
+        message = await bench.admin.basic_get(bench.queue)
+        if not isinstance(message.delivery, spec.Basic.GetOk):
+            return delivered
+        await bench.admin.basic_nack(message.delivery.delivery_tag, requeue=True, wait=False)
+        await bench.settle()
+    return 5
+
+
+async def buried_for_several_consumers(bench):
+    """The dead letters of two consumers of one channel, and of what was got, rejected by one request."""
+    channel = await bench.channel()
+    for tag in "ba":
+        await bench.consume(channel, tag, 2)
+    await bench.publish("12345")
+    await channel.basic_get(bench.queue)
+    await channel.basic_nack(0, multiple=True, requeue=False, wait=False)
+    await bench.settle()
+    return await bench.left(bench.dead)
+
+
+async def given_to_several_consumers_at_once(bench, *, closed=False):
+    """What two consumers of one channel are given when another channel closes, or gives all that it holds back."""
+    channel, other = await bench.channel(), await bench.channel()
+    got = await bench.consume(other, "c", 4)
+    await bench.publish("1234")
+    await other.basic_cancel("c")
+    for tag in "ba":
+        await bench.consume(channel, tag, 2)
+    if closed:
+        await other.close()
+    else:
+        await other.basic_nack(got[-1], multiple=True, wait=False)
+    await bench.settle()
+    return bench.seen[4:]
+
+
+async def given_to_several_consumers_at_the_end(bench):
+    return await given_to_several_consumers_at_once(bench, closed=True)
+
+
+async def a_text_that_is_too_long(bench):
+    channel = await bench.channel()
+    try:
+        await channel.queue_declare("q" * 250, passive=True)
+    except aiormq.exceptions.AMQPError as error:
+        return len(str(error)), str(error)[-4:]
+
+
 FACTS = {
     "RMQ-42 classic": (exclusive_consumer, {}, "ACCESS_REFUSED"),
     "RMQ-42 quorum": (exclusive_consumer, QUORUM, "allowed"),
@@ -213,6 +315,40 @@ FACTS = {
     "RMQ-49 classic": (counted_behind_a_get, {}, (0, "")),
     "RMQ-49 quorum": (counted_behind_a_get, QUORUM, (1, "")),
     "RMQ-49 quorum, acked": (lambda bench: counted_behind_a_get(bench, no_ack=True), QUORUM, (0, "")),
+    "RMQ-50": (
+        values_that_match,
+        {},
+        {
+            "1": "1 1.0",
+            "300": "300",
+            "1.0": "1 1.0",
+            "True": "True",
+            "'1'": "'1' bytearray(b'1')",
+            "bytearray(b'1')": "'1' bytearray(b'1')",
+            "None": " ".join(map(repr, VALUES)),
+            "[1]": "[1]",
+            "[1.0]": "[1.0]",
+            "{'a': 1}": "{'a': 1}",
+            "{'a': True}": "{'a': True}",
+        },
+    ),
+    "RMQ-50 bindings": (bindings_that_differ_in_the_type_of_a_value, {}, "1 True"),
+    "RMQ-51 classic": (acked_up_to_what_is_not_held, {}, (True, "1")),
+    "RMQ-51 quorum": (acked_up_to_what_is_not_held, QUORUM, (True, "1")),
+    "RMQ-53 below all": (returns_with_a_limit, {**QUORUM, "x-delivery-limit": -1}, 1),
+    "RMQ-53 none": (returns_with_a_limit, {**QUORUM, "x-delivery-limit": 0}, 1),
+    "RMQ-53 text": (returns_with_a_limit, {**QUORUM, "x-delivery-limit": "x"}, 5),
+    "RMQ-54 classic, rejected": (buried_for_several_consumers, {}, "5 2 4 1 3"),
+    "RMQ-54 quorum, rejected": (buried_for_several_consumers, QUORUM, "5 2 4 1 3"),
+    "RMQ-54 classic": (given_to_several_consumers_at_the_end, {}, ["b1", "a2", "b3", "a4"]),
+    "RMQ-54 quorum": (given_to_several_consumers_at_the_end, QUORUM, ["a2", "a4", "b1", "b3"]),
+    "RMQ-54 quorum, given back": (given_to_several_consumers_at_once, QUORUM, ["b1", "a2", "b3", "a4"]),
+    "RMQ-54 quorum with limit, given back": (
+        given_to_several_consumers_at_once,
+        {**QUORUM, "x-delivery-limit": 5},
+        ["a2", "a4", "b1", "b3"],
+    ),
+    "RMQ-55": (a_text_that_is_too_long, {}, (255, "q...")),
 }
 """By its number: what is done, the arguments of the queue, and what is seen then."""
 

@@ -7,6 +7,15 @@ from pamqp import commands as spec
 
 QUORUM = {"x-queue-type": "quorum"}
 ALTERNATE = {"alternate-exchange": "nowhere"}
+EVERYTHING = {
+    "x-dead-letter-exchange": "e",
+    "x-dead-letter-routing-key": "k",
+    "x-expires": 100_000,
+    "x-max-length": 9,
+    "x-message-ttl": 5,
+    "x-overflow": "drop-head",
+    "x-single-active-consumer": True,
+}
 TTL = {**QUORUM, "x-message-ttl": 100_000}
 
 
@@ -64,6 +73,13 @@ async def acked_twice(channel):
     return await settle(spec.Basic.Ack(tag), spec.Basic.Ack(tag))(channel)
 
 
+async def acked_with_one_left(channel):
+    for _ in range(2):
+        await channel.basic_publish(b"x", routing_key="pc")
+    tags = [(await channel.basic_get("pc")).delivery.delivery_tag for _ in range(2)]
+    return await settle(spec.Basic.Ack(tags[-1]), spec.Basic.Ack(tags[-1], multiple=True))(channel)
+
+
 async def deleted_while_full(channel):
     await channel.basic_publish(b"x", routing_key="pc")
     return await channel.queue_delete("pc", if_empty=True)
@@ -93,7 +109,33 @@ REQUESTS = {
     "transient quorum": declare("bad", durable=False, arguments=QUORUM),
     "exclusive quorum": declare("bad", exclusive=True, arguments=QUORUM),
     "auto-delete quorum": declare("bad", auto_delete=True, arguments=QUORUM),
+    "auto-delete, exclusive and transient quorum": declare(
+        "bad", durable=False, exclusive=True, auto_delete=True, arguments=QUORUM
+    ),
+    "exclusive and transient quorum": declare("bad", durable=False, exclusive=True, arguments=QUORUM),
     "limited classic": declare("bad", arguments={"x-delivery-limit": 3}),
+    "limited classic again": declare("pc", arguments={"x-delivery-limit": 3}),
+    "limited classic of the wrong size": declare("bad", arguments={"x-delivery-limit": 3, "x-max-length": -1}),
+    "classic of a group": declare("bad", arguments={"x-quorum-initial-group-size": "x"}),
+    "quorum of no group": declare("bad", arguments={**QUORUM, "x-quorum-initial-group-size": 0}),
+    "classic with a strategy": declare("bad", arguments={"x-dead-letter-strategy": 5, "x-delivery-limit": 3}),
+    "odd strategy": declare("bad", arguments={**QUORUM, "x-dead-letter-strategy": "k"}),
+    "number for a strategy": declare("bad", arguments={**QUORUM, "x-dead-letter-strategy": 5}),
+    "odd mode": declare("bad", arguments={"x-queue-mode": "k"}),
+    "number for a mode": declare("bad", arguments={"x-queue-mode": 5}),
+    "lazy quorum": declare("bad", arguments={**QUORUM, "x-queue-mode": "lazy"}),
+    "quorum with a place": declare("bad", arguments={**QUORUM, "x-queue-master-locator": "random"}),
+    "number for an overflow": declare("bad", arguments={"x-overflow": 5}),
+    "two errors, time": declare("bad", arguments={"x-message-ttl": -1, "x-expires": 0}),
+    "two errors, type": declare("bad", arguments={"x-expires": 0, "x-queue-type": "k"}),
+    "two errors, length": declare("bad", arguments={"x-overflow": "k", "x-max-length": -1}),
+    "many arguments more": declare("pq", arguments={**EVERYTHING, **QUORUM}),
+    "many arguments more, classic": declare("pc", arguments=EVERYTHING),
+    "a limit more": declare("pq", arguments={**TTL, "x-delivery-limit": 1}),
+    "a place more": declare("pq", arguments={**TTL, "x-queue-master-locator": "random", "x-queue-mode": "lazy"}),
+    "a place more, classic": declare("pc", arguments={"x-queue-master-locator": "random"}),
+    "otherwise exclusive and auto-delete": declare("pc", exclusive=True, auto_delete=True),
+    "a limit that is none": declare("pl", arguments={**QUORUM, "x-delivery-limit": "none"}),
     "reserved name": declare("amq.foo"),
     "passive, missing": declare("nope", passive=True),
     "passive, otherwise": declare("pq", durable=False, passive=True),
@@ -160,6 +202,7 @@ REQUESTS = {
     "cancel nothing": lambda channel: channel.basic_cancel("nope"),
     "prefetch of bytes": rpc(spec.Basic.Qos(prefetch_size=10)),
     "ack twice": acked_twice,
+    "ack all up to what was acked": acked_with_one_left,
     "ack nothing": settle(spec.Basic.Ack(7)),
     "ack all of nothing": settle(spec.Basic.Ack(0, multiple=True)),
     "ack tag 0": settle(spec.Basic.Ack(0)),
@@ -187,7 +230,7 @@ async def answers(uri):
     """What each request came to, in text, each on a channel of its own."""
     found = {}
     connection = await aiormq.connect(uri)
-    for name in ("pq", "pc", "bad", "ps", "pqs"):
+    for name in ("pq", "pc", "bad", "ps", "pqs", "pl"):
         await (await connection.channel()).queue_delete(name)
     for name in ("xx", "ae", "in"):
         await (await connection.channel()).exchange_delete(name)

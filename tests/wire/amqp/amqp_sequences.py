@@ -1,9 +1,16 @@
-"""Generated sequences of AMQP operations on one queue, and all that can be observed of them."""
+"""Generated sequences of AMQP operations on one queue and what is around it, and all that can be observed of them.
+
+The operations are rows of the tables in ``amqp_messages`` (what a queue gets and gives) and ``amqp_topology`` (what is declared and bound).
+"""
 
 import asyncio
+import contextlib
 import random
 
 import aiormq
+import amqp_messages
+import amqp_topology
+from amqp_messages import CONFIRMING, told_properties
 from pamqp import commands as spec
 
 QUORUM = {"x-queue-type": "quorum"}
@@ -19,162 +26,155 @@ KINDS = {
     "quorum, single active consumer": {**QUORUM, "x-single-active-consumer": True},
     "quorum with limit, single active consumer": {**QUORUM, "x-delivery-limit": 1, "x-single-active-consumer": True},
 }
-OPERATIONS = (
-    *("publish",) * 6,
-    *("consume",) * 3,
-    *("ack",) * 3,
-    *("nack",) * 3,
-    *("publish, to expire", "reject", "ack all", "nack all", "cancel", "close", "get", "get, acked"),
-    *(
-        "consume, acked",
-        "consume, exclusive",
-        "recover",
-        "purge",
-        "nack, for good",
-        "nack all, for good",
-        "publish, by topic",
-    ),
-)
+MESSAGES = {name: row for name, row in amqp_messages.OPERATIONS.items() if name not in amqp_messages.FURTHER}
+FURTHER = {name: amqp_messages.OPERATIONS[name] for name in amqp_messages.FURTHER}
+GROUPS = (FURTHER, amqp_topology.OPERATIONS)
+"""A sequence draws from the common operations on messages, and from each of these groups or not."""
 LENGTH = 20
 CHANNELS = 3
 REST = 3
-EXPIRED = 0.06
-"""Seconds after which a message with a millisecond to live has gone, if it can go."""
+PROBE = -1
+LONGEST_TEXT = 230
+REFUSALS = (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError)
 
 
 class Player:
-    """One connection, up to three channels with one consumer each, a queue, and the queue of its dead letters."""
+    """One connection, up to three channels with two consumers each, one channel that publishes with confirms, the queue, the queue of
+    its dead letters, and a few queues and exchanges beside them.
+    """
 
-    def __init__(self, connection, queue, pause):
+    def __init__(self, uri, connection, queue, arguments, pause):
+        self.uri = uri
         self.connection = connection
         self.queue = queue
+        self.arguments = arguments
         self.seen = []
+        self.held = {}
+        self.tags = {}
+        self.sent = 0
+        self.wait = 0.0
+        """Seconds until what this step has sent has expired, if it can."""
+        self.declared = {}
+        """By its name, how each queue and exchange beside the queue was last declared, or refused to be."""
+        self.bound = []
         self._pause = pause
         self._channels = {}
-        self._held = {}
-        self._tags = {}
-        self._sent = 0
 
-    async def prepare(self, arguments):
-        self.admin = await self.connection.channel()
-        for name in (self.queue, self.queue + ".dead"):
-            await self.admin.queue_delete(name)
-        dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self.queue + ".dead"}
-        self._expires = "x-message-ttl" in arguments
-        await self.admin.queue_declare(self.queue, durable=True, arguments={**arguments, **dead})
-        await self.admin.queue_declare(self.queue + ".dead", durable=True)
+    @property
+    def quorum(self):
+        return "x-queue-type" in self.arguments
+
+    def name(self, slot):
+        """The name of what stands in a slot; the queue's own is empty."""
+        return f"{self.queue}.{slot}" if slot else self.queue
+
+    # --- what is there ------------------------------------------------------------------------------------------------
+
+    async def prepare(self):
+        self.admin = await self.connection.channel(publisher_confirms=False)
+        await self._remove()
+        await self.declare_main()
+        await self.admin.queue_declare(self.name("dead"), durable=True)
+
+    async def declare_main(self):
+        dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": self.name("dead")}
+        await self.admin.queue_declare(self.queue, durable=True, arguments={**self.arguments, **dead})
         await self.admin.queue_bind(self.queue, "amq.topic", self.queue + ".#")
+
+    async def _remove(self):
+        for slot in ("", "dead", *amqp_topology.QUEUES):
+            await self.admin.queue_delete(self.name(slot))
+        for slot in amqp_topology.EXCHANGES:
+            await self.admin.exchange_delete(self.name(slot))
 
     async def channel(self, number):
         channel = self._channels.get(number)
         if channel is None:
-            channel = self._channels[number] = await self.connection.channel(publisher_confirms=False)
+            confirms = number == CONFIRMING
+            channel = self._channels[number] = await self.connection.channel(
+                publisher_confirms=confirms, on_return_raises=False
+            )
             channel.on_consumer_cancel_callbacks.add(lambda frame: self._cancelled(number, frame))
-            self._held[number] = {}
+            self.held[number], self.tags[number] = {}, []
         return channel
+
+    def forget(self, number):
+        """The channel is closed: nothing is left of it."""
+        del self._channels[number]
+        self.tags[number] = []
+
+    # --- steps --------------------------------------------------------------------------------------------------------
 
     async def settle(self):
         """Wait until the broker has worked off what it was sent, and has nothing more to say."""
         for channel in (*self._channels.values(), self.admin):
-            if not channel.is_closed:
+            with contextlib.suppress(*REFUSALS):
                 await channel.exchange_declare("amq.direct", passive=True)
         seen = -1
         while seen != len(self.seen):
             seen = len(self.seen)
             await asyncio.sleep(self._pause)
 
-    async def step(self, draw):
-        operation, number = draw.choice(OPERATIONS), draw.randrange(CHANNELS)
+    async def step(self, operations, draw):
+        (operation,) = draw.choices(list(operations), [weight for weight, _ in operations.values()])
+        number = draw.randrange(CHANNELS)
         self.seen.append((operation, number))
-        channel = await self.channel(number)
-        try:
-            await self._do(operation, number, channel, draw)
-        except aiormq.exceptions.AMQPError as error:  # the channel is closed: nothing is left of it
-            self.seen.append((number, str(error).replace("vhost 'sequences'", "vhost '/'")))
-            self._tags.pop(number, None)
-            self._channels.pop(number, None)
+        self.wait = 0.0
+        await self.channel(number)
+        with contextlib.suppress(*REFUSALS):  # the channel is closed, which is observed below
+            await operations[operation][1](self, number, draw)
         await self.settle()
-        if operation.startswith("publish") and (self._expires or operation == "publish, to expire"):
-            await asyncio.sleep(EXPIRED + self._pause)
-        counted = await self.admin.queue_declare(self.queue, passive=True)
-        self.seen.append((-1, "ready and consumers", counted.message_count, counted.consumer_count))
+        for closed, channel in [*self._channels.items()]:
+            if channel.is_closed:
+                self.seen.append((closed, "closed", self.told(channel.closing.exception())))
+                self.forget(closed)
+        if self.wait:
+            await asyncio.sleep(self.wait + self._pause)
+        if amqp_topology.OPERATIONS.keys() & operations.keys():
+            await self.probe()
+        else:
+            await self._count(self.admin, "")
 
-    async def _do(self, operation, number, channel, draw):
-        held = self._held[number]
-        name, _, how = operation.partition(", ")
-        if name == "publish":
-            await self._publish(how)
-        elif name == "consume" and number not in self._tags:
-            await self._consume(number, channel, how, draw.randint(1, 3))
-        elif name in ("ack", "nack", "reject") and held:
-            tag = draw.choice(sorted(held))
-            del held[tag]
-            if name == "ack":
-                await channel.basic_ack(tag, wait=False)
-            elif name == "nack":
-                await channel.basic_nack(tag, requeue=not how, wait=False)
-            else:
-                await channel.basic_reject(tag, requeue=False, wait=False)
-        elif name in ("ack all", "nack all") and held:
-            tag = draw.choice(sorted(held))
-            for one in [one for one in held if one <= tag]:
-                del held[one]
-            if name == "ack all":
-                await channel.basic_ack(tag, multiple=True, wait=False)
-            else:
-                await channel.basic_nack(tag, multiple=True, requeue=not how, wait=False)
-        elif name == "recover":
-            held.clear()
-            await channel.rpc(spec.Basic.Recover(requeue=True))
-        elif name == "cancel" and number in self._tags:
-            await channel.basic_cancel(self._tags.pop(number))
-        elif name == "close":
-            self._tags.pop(number, None)
-            del self._channels[number]
-            await channel.close()
-        elif name == "purge":
-            self.seen.append((-1, "purged", (await self.admin.queue_purge(self.queue)).message_count))
-        elif name == "get":
-            message = await channel.basic_get(self.queue, no_ack=bool(how))
-            if isinstance(message.delivery, spec.Basic.GetOk):
-                self.seen.append((-1, "left", message.delivery.message_count))
-                await self._got(number, message, acked=bool(how))
-            else:
-                self.seen.append((-1, "empty"))
+    async def _count(self, channel, slot):
+        counted = await channel.queue_declare(self.name(slot), passive=True)
+        self.seen.append((PROBE, slot, "ready and consumers", counted.message_count, counted.consumer_count))
 
-    async def _publish(self, how):
-        self._sent += 1
-        properties = spec.Basic.Properties(
-            delivery_mode=2,
-            message_id=str(self._sent),
-            headers={"n": self._sent},
-            expiration="1" if how == "to expire" else None,
-        )
-        exchange, key = ("amq.topic", self.queue + ".a.b") if how == "by topic" else ("", self.queue)
-        await self.admin.basic_publish(b"%d" % self._sent, exchange=exchange, routing_key=key, properties=properties)
+    async def probe(self):
+        """See what is there, and how much is in it."""
+        probe = self.admin
+        for slot in ("", "dead", *amqp_topology.QUEUES, *amqp_topology.EXCHANGES):
+            if probe.is_closed:
+                probe = await self.connection.channel()
+            try:
+                if slot in amqp_topology.EXCHANGES:
+                    await probe.exchange_declare(self.name(slot), passive=True)
+                else:
+                    await self._count(probe, slot)
+            except aiormq.exceptions.AMQPError as error:
+                self.seen.append((PROBE, slot, self.told(error)))
+                self.admin = probe = await self.connection.channel(publisher_confirms=False)
 
-    async def _consume(self, number, channel, how, prefetch):
-        await channel.basic_qos(prefetch_count=prefetch)
-        tag = f"t{len(self.seen)}"
-        await channel.basic_consume(
-            self.queue,
-            lambda message: self._got(number, message, acked=how == "acked"),
-            consumer_tag=tag,
-            no_ack=how == "acked",
-            exclusive=how == "exclusive",
-        )
-        self._tags[number] = tag
+    @staticmethod
+    def told(error):
+        """An error, up to where the broker may have cut it off, which depends on the name of the virtual host."""
+        return f"{type(error).__name__}: {error}".replace("vhost 'sequences'", "vhost '/'")[:LONGEST_TEXT]
 
-    async def _got(self, number, message, *, acked):
+    def answered(self, number, answer):
+        """Note the answer to a method, or the method that brought a message."""
+        answer = getattr(answer, "delivery", answer)
+        self.seen.append((number, answer.name, sorted((key, value) for key, value in answer if key != "consumer_tag")))
+
+    async def got(self, number, message, *, acked):
         delivery = message.delivery
         if not acked:
-            self._held[number][delivery.delivery_tag] = None
+            self.held[number][delivery.delivery_tag] = None
         told = (delivery.delivery_tag, delivery.redelivered, delivery.exchange, delivery.routing_key)
         self.seen.append((number, message.body, *told, told_properties(message)))
 
     def _cancelled(self, number, frame):
         if isinstance(frame, spec.Basic.Cancel):
             self.seen.append((number, "cancelled", frame.consumer_tag))
+            self.tags[number] = [tag for tag in self.tags[number] if tag != frame.consumer_tag]
 
     def observed(self):
         """Deliveries of one step come in one order for each channel, and in any order between them."""
@@ -192,39 +192,34 @@ class Player:
         for channel in [*self._channels.values()]:
             await channel.close()
             await self.settle()
-        for name in (self.queue, self.queue + ".dead"):
-            self.seen.append((name.removeprefix(self.queue) or "left", -1))
+        for slot in ("", "dead", *amqp_topology.QUEUES):
+            self.seen.append((slot or "left", -1))
             rest = await self.connection.channel()
-            await rest.basic_consume(
-                name, lambda message: self._got(REST, message, acked=True), consumer_tag="rest", no_ack=True
-            )
-            await self.settle()
-            await rest.close()
-            await self.admin.queue_delete(name)
-
-
-def told_properties(message):
-    """All properties of a message that say something, without the moments of its deaths."""
-    properties = dict(message.header.properties)
-    headers = dict(properties.pop("headers") or {})
-    deaths = [
-        sorted((key, value) for key, value in death.items() if key != "time") for death in headers.pop("x-death", [])
-    ]
-    return (
-        sorted((key, value) for key, value in properties.items() if value is not None),
-        sorted(headers.items()),
-        deaths,
-    )
+            with contextlib.suppress(aiormq.exceptions.ChannelNotFoundEntity):
+                await rest.basic_consume(
+                    self.name(slot),
+                    lambda message: self.got(REST, message, acked=True),
+                    consumer_tag="rest",
+                    no_ack=True,
+                )
+                await self.settle()
+                await rest.close()
+        await self._remove()
 
 
 async def play(uri, kind, seed, pause):
     """All that was observed of the sequence ``seed``. ``pause``: seconds of silence after which all is said."""
     connection = await aiormq.connect(uri)
-    player = Player(connection, "sequence-" + kind.replace(" ", "-").replace(",", ""), pause)
-    await player.prepare(KINDS[kind])
+    name = "sequence-" + kind.replace(" ", "-").replace(",", "")
+    player = Player(uri, connection, name, KINDS[kind], pause)
+    await player.prepare()
     draw = random.Random(seed)
+    operations = dict(MESSAGES)
+    for group in GROUPS:
+        if draw.random() < 0.5:
+            operations.update(group)
     for _ in range(LENGTH):
-        await player.step(draw)
+        await player.step(operations, draw)
     await player.finish()
     await connection.close()
     return player.observed()
