@@ -42,8 +42,8 @@ class Holdings(Topology):
         return gone
 
     def end_consumers(self, queue: Queue) -> None:
-        """End all consumers of a queue, and tell them."""
-        for consumer in list(queue.consumers):
+        """End all consumers of a queue, and tell them: where they have names, in the order of those (RMQ-54)."""
+        for consumer in sorted(queue.consumers, key=lambda consumer: consumer.name):
             self.end_consumer(consumer)
             consumer.session.consumers.pop(consumer, None)
             if consumer.cancelled is not None:

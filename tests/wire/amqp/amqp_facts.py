@@ -283,6 +283,16 @@ async def given_to_several_consumers_at_the_end(bench):
     return await given_to_several_consumers_at_once(bench, closed=True)
 
 
+async def cancelled_by_a_deletion(bench):
+    channel = await bench.channel()
+    channel.on_consumer_cancel_callbacks.add(lambda frame: bench.seen.append(frame.consumer_tag))
+    for tag in ("t9", "t10", "a"):
+        await bench.consume(channel, tag)
+    await bench.admin.queue_delete(bench.queue)
+    await bench.settle()
+    return bench.seen
+
+
 async def a_text_that_is_too_long(bench):
     channel = await bench.channel()
     try:
@@ -348,6 +358,8 @@ FACTS = {
         {**QUORUM, "x-delivery-limit": 5},
         ["a2", "a4", "b1", "b3"],
     ),
+    "RMQ-54 classic, deleted": (cancelled_by_a_deletion, {}, ["a", "t10", "t9"]),
+    "RMQ-54 quorum, deleted": (cancelled_by_a_deletion, QUORUM, ["a", "t10", "t9"]),
     "RMQ-55": (a_text_that_is_too_long, {}, (255, "q...")),
 }
 """By its number: what is done, the arguments of the queue, and what is seen then."""
