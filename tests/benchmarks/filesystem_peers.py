@@ -1,21 +1,22 @@
 """``FilesystemStorageProvider`` against other ways to keep objects in a folder, interleaved in one run on a real one.
 
-    python tests/benchmarks/filesystem_peers.py [folder]        # needs: pip install obstore fsspec
+    python tests/benchmarks/filesystem_peers.py [--folder F] [--size "256 MiB"] [--at-once 64]        # needs: pip install obstore fsspec
 
 ``aiofiles`` writes a temporary file and renames it, ``obstore`` is its ``LocalStore`` (Rust), ``fsspec`` its local filesystem in
 threads. None of them syncs anything, keeps metadata, or computes a checksum: the provider does all three. So beside it there is
 *bare*: one thread job that does the provider's durable work (two files, four syncs, a SHA-256) by plain calls, and a read with a SHA-256.
 The second ratio is by processor time, all threads together: it does not depend on the disk, and little on who else runs.
+64 objects of 256 MiB are 16 GiB: each way has the disk to itself for them, once, and obstore, which would read them all at once, reads a stream.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from functools import partial
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 
 METADATA = {"execution_id": "e-1", "route_id": "r-7", "stage": "extract", "message_id": "m-123", "lineage_id": "l-9"}
 CASES = (("4 KiB", 4 << 10, 1, 40), ("4 KiB", 4 << 10, 64, 5), ("1 MiB", 1 << 20, 1, 20), ("1 MiB", 1 << 20, 64, 3),
-         ("256 MiB", 256 << 20, 1, 3))  # fmt: skip
+         ("256 MiB", 256 << 20, 1, 3), ("256 MiB", 256 << 20, 64, 1))  # fmt: skip
+FOR_ALL = 8 << 30
+"""Bytes that all ways may have on the disk together, each in its turn."""
 
 
 def durably(folder: Path, name: str, data: bytes) -> None:
@@ -77,6 +80,11 @@ async def read_by_obstore(store: Any, name: str) -> bytes:
     return bytes(await (await obstore.get_async(store, name)).bytes_async())
 
 
+async def streamed_by_obstore(store: Any, name: str) -> None:
+    async for _ in (await obstore.get_async(store, name)).stream(min_chunk_size=1 << 20):
+        pass
+
+
 def ways(place: Path, storage: Any, data: bytes) -> tuple[dict[str, Call], dict[str, Call]]:
     """For each way, what writes ``data`` under a name, and what reads it."""
     folders = {name: place / name for name in ("bare", "aiofiles", "obstore", "fsspec")}
@@ -98,16 +106,42 @@ def ways(place: Path, storage: Any, data: bytes) -> tuple[dict[str, Call], dict[
     return writes, reads
 
 
+async def timed(call: Call, at_once: int) -> tuple[float, float]:
+    async def one(number: int) -> None:  # what it read is not kept for the others
+        await call(f"object-{number}")
+
+    wall, processor = time.perf_counter(), time.process_time()
+    await asyncio.gather(*map(one, range(at_once)))
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
 async def measure(calls: dict[str, Call], at_once: int, rounds: int, title: str) -> None:
-    """Print a row: the provider's calls a second, and of each other way its seconds to the provider's."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     names = list(calls)
     for number in range(rounds + 1):
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            wall, processor = time.perf_counter(), time.process_time()
-            await asyncio.gather(*(calls[name](f"object-{one}") for one in range(at_once)))
+            took = await timed(calls[name], at_once)
             if number:
-                taken[name].append((time.perf_counter() - wall, time.process_time() - processor))
+                taken[name].append(took)
+    report(taken, at_once, title)
+
+
+async def measure_alone(place: Path, writes: dict[str, Call], reads: dict[str, Call], at_once: int, title: str) -> None:
+    """Each way by itself, its objects gone before the next begins."""
+    written: dict[str, list[tuple[float, float]]] = {}
+    read: dict[str, list[tuple[float, float]]] = {}
+    for name, write in writes.items():
+        written[name] = [await timed(write, at_once)]
+        read[name] = [await timed(reads[name], at_once)]
+        for path in await asyncio.to_thread(lambda folder: list(folder.rglob("object-*")), place / name):
+            path.unlink()
+    report(written, at_once, f"{title}, write")
+    report(read, at_once, f"{title}, read")
+
+
+def report(taken: dict[str, list[tuple[float, float]]], at_once: int, title: str) -> None:
+    """Print a row: the provider's calls a second, and of each other way its seconds to the provider's."""
+    names = list(taken)
     wall, processor = (
         {name: statistics.median(row[index] for row in rows) for name, rows in taken.items()} for index in (0, 1)
     )
@@ -117,17 +151,29 @@ async def measure(calls: dict[str, Call], at_once: int, rounds: int, title: str)
     print(f"| {title} | {at_once / wall['provider']:,.1f} | {ratios} |", flush=True)
 
 
-async def main(folder: str | None) -> None:
+async def main(folder: str | None, sizes: list[str], at: list[int]) -> None:
     print("| | provider, calls/s | bare | aiofiles | obstore | fsspec |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=folder) as place:
         for name in ("provider", "bare", "aiofiles", "obstore", "fsspec"):
             (Path(place) / name).mkdir()
         async with FilesystemStorageProvider(Path(place) / "provider") as storage:
             for size, count, at_once, rounds in CASES:
+                if (sizes and size not in sizes) or (at and at_once not in at):
+                    continue
                 writes, reads = ways(Path(place), storage, os.urandom(count))
-                await measure(writes, at_once, rounds, f"{size}, {at_once} at once, write")
-                await measure(reads, at_once, rounds, f"{size}, {at_once} at once, read")
+                title = f"{size}, {at_once} at once"
+                if count * at_once * len(writes) > FOR_ALL:
+                    reads["obstore"] = partial(streamed_by_obstore, LocalStore(f"{place}/obstore"))
+                    await measure_alone(Path(place), writes, reads, at_once, title)
+                    continue
+                await measure(writes, at_once, rounds, f"{title}, write")
+                await measure(reads, at_once, rounds, f"{title}, read")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else None))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--folder", help="where, on a real disk")
+    parser.add_argument("--size", action="append", choices=sorted({case[0] for case in CASES}), default=[])
+    parser.add_argument("--at-once", action="append", type=int, choices=sorted({case[2] for case in CASES}), default=[])
+    options = parser.parse_args()
+    asyncio.run(main(options.folder, options.size, options.at_once))
