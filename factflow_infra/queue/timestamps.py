@@ -23,7 +23,7 @@ def utc_now() -> datetime:
 
 def format_timestamp(moment: datetime) -> str:
     """``moment`` with microseconds and a numeric offset. Raises ``InvalidMessageError`` where it has no time zone."""
-    if moment.utcoffset() is None:
+    if moment.tzinfo is not UTC and moment.utcoffset() is None:
         raise InvalidMessageError(f"timestamp must have a time zone, got {moment!r}")
     # The shorter call writes them too where there are some, in two thirds of the time.
     return moment.isoformat() if moment.microsecond else moment.isoformat(timespec="microseconds")

@@ -11,7 +11,7 @@ Messages of other producers are read generously: their id is their place in the 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from factflow_infra.errors import InvalidMessageError
 from factflow_infra.queue.messages import RESERVED_HEADER_PREFIX, QueueMessage
@@ -20,6 +20,7 @@ from factflow_infra.queue.transport import Envelope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import MappingProxyType
 
     from factflow_infra.queue.pulsar.client import Message
 
@@ -63,7 +64,8 @@ def check(message: QueueMessage) -> None:
 def properties_of(envelope: Envelope) -> dict[str, str]:
     """The properties to send ``envelope`` with."""
     message = envelope.message
-    properties = dict(message.headers)
+    # ``dict(...)`` of a mapping proxy, which the headers of every message are, takes six times as long.
+    properties = cast("MappingProxyType[str, str]", message.headers).copy()
     properties[ID] = message.message_id
     properties[TIMESTAMP] = format_timestamp(message.timestamp)
     if message.content_type != CONTENT_TYPE_OF_BYTES:
