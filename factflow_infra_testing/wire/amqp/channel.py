@@ -382,10 +382,13 @@ class Channel:
     def qos(self, method: Any) -> Frame:
         if method.prefetch_size:
             raise ConnectionFailedError(NOT_IMPLEMENTED, f"prefetch_size!=0 ({method.prefetch_size})")
-        if method.global_:
-            self.broker.limit_session(self.session, method.prefetch_count)
-        else:
+        if not method.global_:
             self._prefetch = method.prefetch_count
+        limit = (
+            method.prefetch_count if method.global_ else 0
+        )  # one for new consumers ends that of the channel (RMQ-56)
+        if limit != self.session.limit:
+            self.broker.limit_session(self.session, limit)
         return Basic.QosOk()
 
     # --- settling ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What RabbitMQ's queues were seen to do (RMQ-42 to RMQ-55 in ``docs/facts.md``): run on the simulated broker and on the real one."""
+"""What RabbitMQ's queues were seen to do (RMQ-42 to RMQ-56 in ``docs/facts.md``): run on the simulated broker and on the real one."""
 
 import asyncio
 import contextlib
@@ -293,6 +293,17 @@ async def cancelled_by_a_deletion(bench):
     return bench.seen
 
 
+async def limit_of_the_channel(bench, *, then):
+    """How many of three messages a consumer without a limit gets on a channel that is limited to one."""
+    channel = await bench.channel()
+    got = await bench.consume(channel, "a")
+    await channel.basic_qos(prefetch_count=1, global_=True)
+    if then is not None:
+        await channel.basic_qos(prefetch_count=then)
+    await bench.publish("123")
+    return len(got)
+
+
 async def a_text_that_is_too_long(bench):
     channel = await bench.channel()
     try:
@@ -360,6 +371,9 @@ FACTS = {
     ),
     "RMQ-54 classic, deleted": (cancelled_by_a_deletion, {}, ["a", "t10", "t9"]),
     "RMQ-54 quorum, deleted": (cancelled_by_a_deletion, QUORUM, ["a", "t10", "t9"]),
+    "RMQ-56": (lambda bench: limit_of_the_channel(bench, then=None), {}, 1),
+    "RMQ-56 ended": (lambda bench: limit_of_the_channel(bench, then=9), {}, 3),
+    "RMQ-56 ended by none": (lambda bench: limit_of_the_channel(bench, then=0), {}, 3),
     "RMQ-55": (a_text_that_is_too_long, {}, (255, "q...")),
 }
 """By its number: what is done, the arguments of the queue, and what is seen then."""
