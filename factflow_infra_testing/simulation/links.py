@@ -24,7 +24,7 @@ class Link:
 
 
 class Links:
-    """All links; those never mentioned are as ``default``."""
+    """All links; those never mentioned or used are as ``default``."""
 
     def __init__(self) -> None:
         self.default = Link()
@@ -39,7 +39,7 @@ class Links:
 
     def set(self, source: str, target: str, *, latency: float | None = None, chunk: int | None = None) -> None:
         """Change one direction."""
-        link = self._own(source, target)
+        link = self.own(source, target)
         link.latency = link.latency if latency is None else latency
         link.chunk = link.chunk if chunk is None else chunk
 
@@ -47,7 +47,7 @@ class Links:
         """Partition: nothing passes between the two in either direction until ``heal``. Nobody is told."""
         self._cut_until.pop((min(one, other), max(one, other)), None)
         for pair in ((one, other), (other, one)):
-            self._own(*pair).up = False
+            self.own(*pair).up = False
         self._changed(one, other)
 
     def cut_for(
@@ -71,7 +71,7 @@ class Links:
     def heal(self, one: str, other: str) -> None:
         """End the partition: what was under way arrives now, as retransmission has it."""
         for pair in ((one, other), (other, one)):
-            self._own(*pair).up = True
+            self.own(*pair).up = True
         self._changed(one, other)
         self._wake()
 
@@ -83,7 +83,7 @@ class Links:
     def heal_all(self) -> None:
         """End every partition, and wake all who wait for that."""
         for one, other in [pair for pair, link in self._links.items() if not link.up]:
-            if not self._own(one, other).up:
+            if not self.own(one, other).up:
                 self.heal(one, other)
         self._wake()
 
@@ -109,7 +109,8 @@ class Links:
         self.when_healed(lambda: None if future.done() else future.set_result(None))
         await future
 
-    def _own(self, source: str, target: str) -> Link:
+    def own(self, source: str, target: str) -> Link:
+        """What bytes from ``source`` to ``target`` travel on from now on, to hold on to: changes are made in place."""
         found = self._links.get((source, target))
         if found is None:
             found = Link(self.default.latency, self.default.chunk, self.default.up)

@@ -161,6 +161,7 @@ class Network(Hosts):
         client = SimulatedTransport(self, source, f"{who}>{target}:{port}", near, far, copy_context())
         remote = SimulatedTransport(self, target, f"{target}:{port}>{who}", far, near, server.context.copy())
         client.peer, remote.peer = remote, client
+        client.link, remote.link = self.links.own(source, target), self.links.own(target, source)
         client.is_client = True
         return client, remote
 
@@ -230,9 +231,8 @@ class Network(Hosts):
             self.partition(end.host, end.peer.host, fate.partition)
 
     def _carry(self, end: SimulatedTransport, segment: Segment, extra: float = 0.0) -> None:
-        link = self.links.get(end.host, end.peer.host)
-        delay = link.latency + extra
-        if not delay and not end.flight and (link.up or end.laboratory):
+        delay = end.link.latency + extra
+        if not delay and not end.flight and (end.link.up or end.laboratory):
             self._arrive(end, segment)
             return
         now = self.loop.time()
@@ -242,7 +242,7 @@ class Network(Hosts):
             self.loop.call_at(due, self._land, end, context=self._outside)
 
     def _land(self, end: SimulatedTransport) -> None:
-        if not end.laboratory and not self.links.get(end.host, end.peer.host).up:
+        if not end.laboratory and not end.link.up:
             self.links.when_healed(lambda: self.loop.call_soon(self._land, end, context=self._outside) and None)
             return
         now = self.loop.time()
@@ -252,18 +252,10 @@ class Network(Hosts):
             self.loop.call_at(end.flight[0][0], self._land, end, context=self._outside)
 
     def _arrive(self, end: SimulatedTransport, segment: Segment) -> None:
-        if not self.loop.traced:
-            pass  # nobody reads it, and a checksum is dear
-        elif isinstance(segment, bytes):
-            self.loop.note(f"{end.name} {len(segment)} bytes {zlib.crc32(segment):08x}")
-        else:
-            self.loop.note(f"{end.name} {'ends' if segment is True else 'resets'}")
+        if self.loop.traced:  # a checksum is dear
+            what = f"{len(segment)} bytes {zlib.crc32(segment):08x}" if isinstance(segment, bytes) else "ends"
+            self.loop.note(f"{end.name} {'resets' if isinstance(segment, BaseException) else what}")
         end.peer.arrive(segment)
-
-    def read_size(self, end: SimulatedTransport, size: int) -> int:
-        """How many of the ``size`` bytes that have arrived the reader gets now."""
-        chunk = self.links.get(end.peer.host, end.host).chunk
-        return min(size, chunk) if chunk else size
 
     # -- breaking -----------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextvars import Context
 
+    from factflow_infra_testing.simulation.links import Link
     from factflow_infra_testing.simulation.loop import DeterministicLoop
     from factflow_infra_testing.simulation.network import Network
 
@@ -69,6 +70,8 @@ class SimulatedTransport(asyncio.Transport):
     """One end of a connection. ``peer`` is the other end."""
 
     peer: SimulatedTransport
+    link: Link
+    """On which what is written here travels."""
 
     def __init__(
         self, network: Network, host: str, name: str, local: Address, remote: Address, context: Context
@@ -209,21 +212,20 @@ class SimulatedTransport(asyncio.Transport):
 
     def arrive(self, segment: Segment) -> None:
         """In the peer's end: the link delivers ``segment`` from ``self.peer``."""
-        if isinstance(segment, bytes):
-            self.peer._flight_size -= len(segment)
+        if not isinstance(segment, bytes):
+            if not self.silent and not self._lost and self._fin is None:
+                self._fin = segment
+                self.schedule_delivery()
+            return
+        self.peer._flight_size -= len(segment)
         if self.silent:
             return
-        if isinstance(segment, bytes) and self._closing:
+        if self._closing:
             # Nobody will read it: the kernel answers data on a closed socket with a reset.
             self.network.send(self, connection_reset())
-            return
-        if self._lost or self._fin is not None:
-            return
-        if isinstance(segment, bytes):
+        elif not self._lost and self._fin is None:
             self._inbox += segment
-        else:
-            self._fin = segment
-        self.schedule_delivery()
+            self.schedule_delivery()
 
     def _tell_protocol(self) -> None:
         size = len(self._out)
@@ -253,7 +255,7 @@ class SimulatedTransport(asyncio.Transport):
         if not self._reading or self._closing:
             return
         if self._inbox:
-            size = self.network.read_size(self, min(len(self._inbox), MAX_READ))
+            size = min(len(self._inbox), self.peer.link.chunk or MAX_READ, MAX_READ)
             if self._splits:
                 size = self._up_to_split(size)
             data = _taken(self._inbox, size)
