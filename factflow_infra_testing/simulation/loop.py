@@ -200,8 +200,12 @@ class DeterministicLoop(OwnedLoop):
             # Only what is ready now: what these callbacks schedule comes after the timers that are due, as in asyncio.
             for _ in range(batch):
                 handle = popleft()
-                if handle._cancelled or (self._watched and not self._admit(handle)):
+                if handle._cancelled:
                     continue
+                if self._watched:
+                    owner = handle._context.get(OWNER)
+                    if (owner is not None or self._strict) and not self._admit(handle, owner):
+                        continue
                 try:
                     handle._context.run(handle._callback, *handle._args)
                 except (SystemExit, KeyboardInterrupt):

@@ -48,8 +48,8 @@ class OwnedLoop(LoopSurface):
         self._abort: BaseException | None = None
         self._on_step: Callable[[Owner, Any], None] | None = None
         self._paused: dict[Owner, list[Any]] = {}
-        self._watched = trace is not None
-        """Whether ``_admit`` has to be asked about each callback."""
+        self._watched = self._strict = trace is not None
+        """Whether ``_admit`` has to be asked about the callbacks of owners, and about all others too."""
 
     @property
     def on_step(self) -> Callable[[Owner, Any], None] | None:
@@ -62,13 +62,13 @@ class OwnedLoop(LoopSurface):
         self._watch()
 
     def _watch(self) -> None:
-        self._watched = bool(self.dead or self._paused or self._on_step or self._trace or self._abort)
+        self._strict = bool(self._trace or self._abort)
+        self._watched = bool(self._strict or self.dead or self._paused or self._on_step)
 
-    def _admit(self, handle: Any) -> bool:
-        """Whether this callback may run. Only asked while there is a reason to ask."""
+    def _admit(self, handle: Any, owner: Owner | None) -> bool:
+        """Whether this callback of ``owner`` may run. Only asked while there is a reason to ask."""
         if self._abort is not None:
             raise self._abort
-        owner = handle._context.get(OWNER)
         if owner is not None:
             step = self._on_step
             if step is not None and owner.alive and not owner.paused:
@@ -146,7 +146,7 @@ class OwnedLoop(LoopSurface):
         """End the run as soon as the running callback returns: ``run_forever`` raises ``error``. The first one counts."""
         if self._abort is None:
             self._abort = error
-            self._watched = self._stopping = True
+            self._watched = self._strict = self._stopping = True
 
     @property
     def traced(self) -> bool:

@@ -46,7 +46,7 @@ class Striking(Providing):
     def _before_step(self, owner: Any, _: Any) -> None:
         if not isinstance(owner, Incarnation):
             return
-        pick, activity = self._decisions.pick, owner.aim
+        pick, activity = self._decisions.pick, owner.activity
         struck, how = "", 0
         for kind, n in self._step_faults:
             # All are asked for at every step, so that no answer shifts the ordinals of another kind; the first one happens.
