@@ -10,7 +10,6 @@ is told so.
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -215,9 +214,9 @@ class Session:
     async def _read(self) -> None:
         reason: Exception
         try:
-            async with aclosing(self._connection.read_frames()) as frames:
-                async for frame in frames:
-                    self._take(frame)
+            # Needs no closing: it is over once it has raised, which is how it ends, and between two frames it holds nothing.
+            async for frame in self._connection.read_frames():
+                self._take(frame)
             reason = LostError("the connection was closed")
         except Exception as error:  # noqa: BLE001  # whatever the socket or a parser of foreign bytes raises ends it
             reason = _reason(error)
