@@ -73,7 +73,7 @@ class Cutter:
         self._buffer = bytearray()
         self._seen = 0  # so far nothing was found in the buffer
         self._named = False  # whether the buffer begins with a command
-        self._head: Frame | None = None  # of the frame whose body is coming
+        self._head: tuple[str, dict[str, str]] | None = None  # command and headers of the frame whose body is coming
         self._length: int | None = None
 
     @property
@@ -124,7 +124,7 @@ class Cutter:
         del buffer[: match.end()]
         self._seen = 0
         self._head = self._parse(head)
-        self._length = self._content_length(self._head)
+        self._length = self._content_length(self._head[1])
         return True
 
     def _check_command(self) -> bool:
@@ -136,17 +136,15 @@ class Cutter:
             raise MalformedError("AMQ339023 Invalid STOMP frame", f"no STOMP command: {_shown(line)}")
         return bool(end)
 
-    def _parse(self, head: bytes) -> Frame:
-        lines = head.split(b"\n")
-        if len(lines) > self.most_headers + 1:
+    def _parse(self, head: bytes) -> tuple[str, dict[str, str]]:
+        if head.count(b"\n") > self.most_headers:
             raise MalformedError(f"a frame has more than {self.most_headers} headers")
-        if len(head) > self.longest_header and max(map(len, lines)) > self.longest_header:
+        if len(head) > self.longest_header and max(map(len, head.split(b"\n"))) > self.longest_header:
             raise MalformedError(f"a header of more than {self.longest_header} bytes")
-        texts = [line.removesuffix(b"\r").decode("utf-8", "replace") for line in lines]
-        command = texts[0]
+        command, *texts = [line.removesuffix("\r") for line in head.decode("utf-8", "replace").split("\n")]
         plain = command in CONNECTING
         headers: dict[str, str] = {}
-        for line in texts[1:]:
+        for line in texts:
             name, colon, value = line.partition(":")
             if not colon:
                 raise MalformedError(f"a header without a colon: {_shown(line.encode())}")
@@ -155,7 +153,7 @@ class Cutter:
                     value = value.replace(":", "")  # a colon that is not escaped is dropped (ART-32)
                 name, value = self._unescaped(name), self._unescaped(value)
             headers.setdefault(name, value)
-        return Frame(command, headers)
+        return command, headers
 
     def _unescaped(self, text: str) -> str:
         if "\\" not in text or self.version == "1.0":
@@ -171,8 +169,8 @@ class Cutter:
         return _SEQUENCE.sub(plain, text)
 
     @staticmethod
-    def _content_length(head: Frame) -> int | None:
-        text = head.headers.get("content-length")
+    def _content_length(headers: Mapping[str, str]) -> int | None:
+        text = headers.get("content-length")
         if text is None:
             return None
         if _LENGTH.fullmatch(text) is None:
@@ -183,8 +181,9 @@ class Cutter:
         return length
 
     def _read_body(self) -> Frame | None:
-        buffer, head, length = self._buffer, self._head, self._length
-        assert head is not None
+        buffer, length = self._buffer, self._length
+        assert self._head is not None
+        command, headers = self._head
         if length is None:
             length = buffer.find(b"\0", self._seen)
             if length < 0:
@@ -199,9 +198,9 @@ class Cutter:
         body = bytes(buffer[:length])
         del buffer[: length + 1]
         self._head, self._length, self._seen, self._named = None, None, 0, False
-        if body and head.command not in WITH_BODY:
-            raise MalformedError(f"a {head.command} frame has no body")
-        return Frame(head.command, head.headers, body)
+        if body and command not in WITH_BODY:
+            raise MalformedError(f"a {command} frame has no body")
+        return Frame(command, headers, body)
 
 
 def write(command: str, headers: Iterable[tuple[str, str]], body: bytes = b"", *, version: str = "1.2") -> bytes:
