@@ -58,11 +58,11 @@ def told_properties(message):
     )
 
 
-def consume(*, second=False, **how):
-    """A consumer, if the channel has none yet, or has ``second`` one."""
+def consume(*, second=False, limited=True, **how):
+    """A consumer, if the channel has none yet, or has ``second`` one. Without ``limited`` it has the prefetch of the last one, or none."""
 
     async def call(player, number, draw):
-        prefetch = draw.randint(1, 3)
+        prefetch = draw.randint(1, 3) if limited else None
         if len(player.tags[number]) > second:
             return
         await consume_from(player, number, player.queue, prefetch, **how)
@@ -72,7 +72,8 @@ def consume(*, second=False, **how):
 
 async def consume_from(player, number, queue, prefetch, *, no_ack=False, **how):
     channel = await player.channel(number)
-    await channel.basic_qos(prefetch_count=prefetch)
+    if prefetch is not None:  # which ends a limit of the channel (RMQ-56)
+        await channel.basic_qos(prefetch_count=prefetch)
     tag = f"t{len(player.seen)}"
     await channel.basic_consume(
         queue, lambda message: player.got(number, message, acked=no_ack), consumer_tag=tag, no_ack=no_ack, **how
@@ -193,6 +194,7 @@ OPERATIONS = {
     "consume, second": (3, consume(second=True)),
     "consume, second, acked": (1, consume(second=True, no_ack=True)),
     "limit the channel": (3, limit_channel),
+    "consume, without a limit": (4, consume(second=True, limited=False)),
     "reject, to come back": (2, settle("basic_reject", requeue=True)),
     "ack what is not held": (0.5, settle_tag("basic_ack", UNKNOWN)),
     "ack all of what is not held": (0.5, settle_tag("basic_ack", UNKNOWN, multiple=True)),

@@ -30,6 +30,8 @@ MESSAGES = {name: row for name, row in amqp_messages.OPERATIONS.items() if name 
 FURTHER = {name: amqp_messages.OPERATIONS[name] for name in amqp_messages.FURTHER}
 GROUPS = (FURTHER, amqp_topology.OPERATIONS)
 """A sequence draws from the common operations on messages, and from each of these groups or not."""
+OPENING = (*("exchange",) * 3, *("queue",) * 2, *("bind",) * 4, "bind exchange", "bind exchange")
+"""What a sequence with queues and exchanges beside the queue begins with, so that there is something to be routed through."""
 LENGTH = 20
 CHANNELS = 3
 REST = 3
@@ -55,7 +57,7 @@ class Player:
         self.wait = 0.0
         """Seconds until what this step has sent has expired, if it can."""
         self.declared = {}
-        """By its name, how each queue and exchange beside the queue was last declared, or refused to be."""
+        """By its name, how each queue and exchange beside the queue was last declared."""
         self.bound = []
         self._pause = pause
         self._channels = {}
@@ -115,8 +117,9 @@ class Player:
             seen = len(self.seen)
             await asyncio.sleep(self._pause)
 
-    async def step(self, operations, draw):
-        (operation,) = draw.choices(list(operations), [weight for weight, _ in operations.values()])
+    async def step(self, operations, draw, operation=None):
+        if operation is None:
+            (operation,) = draw.choices(list(operations), [weight for weight, _ in operations.values()])
         number = draw.randrange(CHANNELS)
         self.seen.append((operation, number))
         self.wait = 0.0
@@ -218,6 +221,9 @@ async def play(uri, kind, seed, pause):
     for group in GROUPS:
         if draw.random() < 0.5:
             operations.update(group)
+    for operation in OPENING:
+        if operation in operations:
+            await player.step(operations, draw, operation)
     for _ in range(LENGTH):
         await player.step(operations, draw)
     await player.finish()

@@ -55,8 +55,8 @@ async def declare_exchange(player, number, draw):
     name, options = slot_of_exchange(player, draw), exchange_options(player, draw)
     if often(draw, 0.4):
         options = player.declared.get(name, options)
-    player.declared[name] = options
     player.answered(number, await (await player.channel(number)).exchange_declare(name, **options))
+    player.declared[name] = options
 
 
 async def look_for_exchange(player, number, draw):
@@ -125,8 +125,8 @@ async def declare_queue(player, number, draw):
     name, options = player.name(draw.choice(QUEUES)), queue_options(player, draw)
     if often(draw, 0.4):
         options = player.declared.get(name, options)
-    player.declared[name] = options
     player.answered(number, await (await player.channel(number)).queue_declare(name, **options))
+    player.declared[name] = options
 
 
 async def declare_main_otherwise(player, number, draw):
@@ -282,7 +282,7 @@ OPERATIONS = {
     "unbind": (1.5, bind(to_queue=True, undo=True)),
     "bind exchange": (3, bind(to_queue=False, undo=False)),
     "unbind exchange": (1, bind(to_queue=False, undo=True)),
-    "publish, routed": (8, publish),
+    "publish, routed": (14, publish),
     "purge, beside": (0.5, purge),
     "get, beside": (1.5, get),
     "consume, beside": (2, consume),
