@@ -6,6 +6,9 @@ running steps until it has, in every way that their answers allow, and those for
 whose outcome is unknown never ends: it takes effect at any time, or not at all. Configurations that have been seen are not
 gone through again. The search is bounded, and says that it does not know where the bound is met.
 
+A power loss is a step too. What has ended is durable, and what has not may have been seen and be gone: the state falls back to any
+that stood since the last change that ended. (A history of steps that end is then as linearizable as ever.)
+
 The register of storage holds nothing, or a value with an etag. What is not known of it (the etag of a write whose answer was
 lost) is learned from the first answer that tells, so that later answers must agree.
 """
@@ -41,14 +44,33 @@ Effect: TypeAlias = "Callable[[State], Iterator[State]]"
 class Step:
     """``begin`` and ``end`` are places in one sequence of events; ``end`` is ``None`` where the outcome is unknown.
 
-    ``after``: a step given before this one, with the same places, which takes effect first.
+    ``changes``: it leaves another state behind, and does not only look. ``after``: a step given before this one, with the same
+    places, which takes effect first. ``loses``: it is a power loss.
     """
 
     begin: int
     end: int | None
     effect: Effect
     label: str
+    changes: bool = False
     after: Step | None = None
+    loses: bool = False
+
+    def leads(self, state: State, earlier: frozenset[State]) -> Iterator[tuple[State, frozenset[State]]]:
+        """Where it leads to, and to which ``earlier`` states a power loss may lead back from there."""
+        if self.loses:
+            yield from ((one, frozenset[State]()) for one in (state, *earlier))
+            return
+        for reached in self.effect(state):
+            if not self.changes:
+                yield reached, earlier
+            else:
+                yield reached, earlier | {state} if self.end is None else frozenset()
+
+
+def power_loss(at: int) -> Step:
+    """The power is lost at the place ``at``, between what came before and what comes after."""
+    return Step(at, at + 1, lambda state: iter((state,)), "power loss", loses=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,29 +90,30 @@ def search_order(steps: Sequence[Step], *, limit: int = MAX_CONFIGURATIONS) -> O
     )
     numbers = {step: number for number, step in enumerate(steps)}
     first = [None if step.after is None else numbers[step.after] for step in steps]
-    configurations: set[tuple[State, frozenset[int]]] = {(None, frozenset())}
+    configurations: set[tuple[State, frozenset[State], frozenset[int]]] = {(None, frozenset(), frozenset())}
+    forgets = any(step.loses for step in steps)
     running: dict[int, None] = {}
     explored = 0
     for _, begins, number in events:
         if begins:
             running[number] = None
             continue
-        done: set[tuple[State, frozenset[int]]] = set()
+        done: set[tuple[State, frozenset[State], frozenset[int]]] = set()
         seen = set(configurations)
         stack = list(configurations)
         while stack:
             explored += 1
             if explored > limit:
                 return Outcome(None, exhausted=True, configurations=explored)
-            state, effected = stack.pop()
+            state, earlier, effected = stack.pop()
             if number in effected:
-                done.add((state, effected - {number}))
+                done.add((state, earlier, effected - {number}))
                 continue
             for other in running:
                 if other in effected or (first[other] in running and first[other] not in effected):
                     continue
-                for reached in steps[other].effect(state):
-                    configuration = (reached, effected | {other})
+                for reached, back in steps[other].leads(state, earlier):
+                    configuration = (reached, back if forgets else earlier, effected | {other})
                     if configuration not in seen:
                         seen.add(configuration)
                         stack.append(configuration)

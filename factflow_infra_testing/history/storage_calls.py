@@ -32,6 +32,11 @@ class Value:
         return f"{(self.content or 'unknown')[:8]}/{(self.rest or 'unknown')[:8]}"
 
 
+def disk_of(host: str) -> str:
+    """The ``store`` that is the filesystem of ``host``."""
+    return f"filesystem of {host}"
+
+
 @dataclass(slots=True)
 class StorageCall:
     """Beside an operation on storage. ``store``: which one, as the history's targets do not tell hosts apart.

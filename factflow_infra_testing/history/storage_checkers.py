@@ -16,6 +16,7 @@ from factflow_infra_testing.history.linearizability import (
     MAX_CONFIGURATIONS,
     Step,
     deletes,
+    power_loss,
     reads,
     refuses,
     search_order,
@@ -24,7 +25,7 @@ from factflow_infra_testing.history.linearizability import (
     writes_again,
 )
 from factflow_infra_testing.history.operations import FAIL, OK
-from factflow_infra_testing.history.storage_calls import StorageCall, Value
+from factflow_infra_testing.history.storage_calls import StorageCall, Value, disk_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -58,6 +59,7 @@ def linearizable(history: History, store: str, *, limit: int = MAX_CONFIGURATION
     answer is right. A write, copy or delete of unknown outcome may have taken effect at any moment since, or never. For each
     answer to its own requests that was lost on the way, a write or copy may have taken effect once more, where the key had
     been deleted in between: nobody can tell one that never arrived from one that was deleted since, so it is made again.
+    Where the store's machine lost its power, what had not ended by then may be undone, even if it was seen: S2 begins with the answer.
 
     UNKNOWN where the search meets ``limit`` for some key, and none is found to be wrong.
     """
@@ -65,8 +67,9 @@ def linearizable(history: History, store: str, *, limit: int = MAX_CONFIGURATION
     open_keys: list[str] = []
     judged = 0
     lost = [op for op in history.of("fault") if op.detail.startswith("s3-answer-lost")]
+    losses = [power_loss(op.index) for op in history.of("power-loss") if store == disk_of(op.process)]
     for key, steps in _steps_by_key(calls(history, store), lost).items():
-        outcome = search_order(steps, limit=limit)
+        outcome = search_order([*steps, *losses], limit=limit)
         if outcome.exhausted:
             open_keys.append(key)
         elif outcome.stuck is not None:
@@ -102,7 +105,8 @@ def _steps_by_key(found: list[tuple[Operation, StorageCall]], lost: list[Operati
         else:
             effect = _effect(op, call)
             if effect is not None:
-                steps[op.key].append(_step(op, effect, _label(op, call)))
+                changes = op.kind in ("write", "delete") and op.outcome != FAIL
+                steps[op.key].append(_step(op, effect, _label(op, call), changes=changes))
         if op.kind in ("write", "copy") and op.outcome != FAIL and call.match is None:
             to_it = steps[_target(op)]
             to_it += [_again(call, to_it[-1]) for fault in lost if _may_repeat(op, fault)]
@@ -111,7 +115,7 @@ def _steps_by_key(found: list[tuple[Operation, StorageCall]], lost: list[Operati
 
 def _again(call: StorageCall, first: Step) -> Step:
     effect = writes_again(call.value or Value(None, None), call.etag)
-    return Step(first.begin, first.end, effect, f"{first.label}, again", after=first)
+    return Step(first.begin, first.end, effect, f"{first.label}, again", changes=True, after=first)
 
 
 def _may_repeat(op: Operation, fault: Operation) -> bool:
@@ -121,9 +125,9 @@ def _may_repeat(op: Operation, fault: Operation) -> bool:
     return its_own and request in ("PutObject", "CopyObject") and f"/{put}".endswith(f"/{_target(op)}")
 
 
-def _step(op: Operation, effect: Effect, label: str) -> Step:
+def _step(op: Operation, effect: Effect, label: str, *, changes: bool = False) -> Step:
     known = op.outcome == OK or (op.outcome == FAIL and op.kind != "list")
-    return Step(op.index, op.ended if known else None, effect, label)
+    return Step(op.index, op.ended if known else None, effect, label, changes)
 
 
 def _effect(op: Operation, call: StorageCall) -> Effect | None:
@@ -150,12 +154,12 @@ def _add_copy(op: Operation, call: StorageCall, steps: dict[str, list[Step]]) ->
     target = _target(op)
     if op.outcome == OK and call.value is not None:
         steps[call.source].append(_step(op, reads(call.value), _label(op, call)))
-        steps[target].append(_step(op, writes(call.value, call.etag), _label(op, call)))
+        steps[target].append(_step(op, writes(call.value, call.etag), _label(op, call), changes=True))
     elif op.outcome == FAIL:
         if op.detail == _MISSING:
             steps[call.source].append(_step(op, sees(present=False), _label(op, call)))
     else:
-        steps[target].append(_step(op, writes(Value(None, None)), _label(op, call)))
+        steps[target].append(_step(op, writes(Value(None, None)), _label(op, call), changes=True))
 
 
 def _target(op: Operation) -> str:

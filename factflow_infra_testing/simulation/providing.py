@@ -8,6 +8,7 @@ from factflow_infra.errors import SettingsError
 from factflow_infra_testing.api.tier import ApiTier
 from factflow_infra_testing.history.recording import RecordedQueue
 from factflow_infra_testing.history.recording_storage import RecordedStorage
+from factflow_infra_testing.history.storage_calls import disk_of
 from factflow_infra_testing.simulation.observing import LABORATORY, Observing
 from factflow_infra_testing.wire.tier import API, WIRE, WireTier, tier_of, tiers_of
 
@@ -141,7 +142,7 @@ class Providing(Observing):
     @staticmethod
     def store_name(kind: str, host: str, profile: str | None) -> str:
         """What tells one store from the others of a run: disks belong to hosts, and each S3 profile has a bucket."""
-        return f"s3 ({profile or 'aws'})" if kind == "s3" else f"{kind} of {host}"
+        return f"s3 ({profile or 'aws'})" if kind == "s3" else disk_of(host)
 
     def drop_client(self, client: str, *, silent: bool) -> None:
         """A process is gone: its connections are reset, or fall silent."""
