@@ -341,7 +341,6 @@ class Consumer(Handler):
     # --- connecting -------------------------------------------------------------------------------------------------
 
     def open_on(self, connection: ClientConnection, done: Callable[[str, str], None]) -> None:
-        self.connection = connection
         connection.consumers[self._number] = self
         self._forget_received()
         fields: dict[str, Any] = {
@@ -361,15 +360,14 @@ class Consumer(Handler):
                 closing = self._own()
                 connection.request(self.client.new_request(), "close_consumer", closing, ignored)
             if result != OK:
-                if self.connection is connection:
-                    self.connection = None
-                    connection.consumers.pop(self._number, None)
+                connection.consumers.pop(self._number, None)
                 done(result, answer.get("message", ""))
                 return
             if self.state not in (READY, PENDING):
                 connection.request(self.client.new_request(), "close_consumer", self._own(), ignored)
                 done(OK, "")
                 return
+            self.connection = connection  # not before: a receive that began meanwhile would ask twice for its message
             self._incoming.clear()
             self._permits = 0
             self._flow(connection, self._queue_size or len(self._receives))

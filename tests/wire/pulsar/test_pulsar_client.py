@@ -162,6 +162,27 @@ def test_permits_bound_what_a_consumer_is_sent(run):
     run(main)
 
 
+def test_a_receive_that_begins_while_its_consumer_connects_again_asks_for_one_message(run):
+    """Found by the soak: the stand-in asked twice, and dropped what nobody was waiting for."""
+
+    async def main(bench):
+        producer = await bench.producer()
+        consumer = await bench.consumer(receiver_queue_size=0)
+        receiving = [asyncio.ensure_future(consumer.receive())]
+        bench.broker.restart()
+        bench.broker.up_at = 0.0
+        for _ in range(400):
+            receiving.append(asyncio.ensure_future(consumer.receive()))
+            await asyncio.sleep(0.001)
+        for n in range(500):
+            await producer.send(b"%d" % n)
+        assert texts(await asyncio.wait_for(asyncio.gather(*receiving), LIMIT)).split()[::200] == ["0", "200", "400"]
+        queue = bench.broker.broker.queues[f"{TOPIC}#s"]
+        assert (queue.unacked, len(queue)) == (401, 99)
+
+    run(main)
+
+
 def test_cumulative_acks_and_seeking(run):
     async def main(bench):
         producer = await bench.producer()
