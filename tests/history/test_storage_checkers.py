@@ -344,7 +344,7 @@ def test_what_was_under_way_when_the_power_was_lost_may_be_undone_though_it_was_
     [
         ("a", {"ended": True}),
         ("a", {"host": "elsewhere"}),
-        (["b", None], {}),
+        ("ba", {}),
         ("x", {}),
         ([None], {}),
     ],

@@ -158,7 +158,6 @@ class Publisher:
             future.set_result(None)
         else:
             future.set_exception(self._failure(answer, line))
-            future.exception()  # seen, even where who waits is cancelled before he goes on
 
     def _failure(self, answer: Confirmation, line: Line) -> QueueError:
         what = _what(answer.address, answer.envelope)
