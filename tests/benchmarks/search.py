@@ -3,16 +3,22 @@
 Prints runs a second by processor time (all is in one thread) and by wall clock, median and range of interleaved rounds: on
 the model tier without and with faults, and on the wire, over AMQP and over STOMP, with all faults. A tenth of the runs on the
 wire.
+
+``--against CHECKOUT``: compares this version with the one in that folder, round by round, by processor time. For such a
+comparison many short rounds say most: ``python tests/benchmarks/search.py --against ../before 32 100``.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import platform
 import statistics
-import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from versions import SERVE, compare, serve
 
 from factflow_infra.protocols import QueueMessage
 from factflow_infra_testing.search.faults import Faults
@@ -64,16 +70,13 @@ def measured(case: str, seed: int, runs: int) -> tuple[float, float]:
     return runs / (time.process_time() - cpu), runs / (time.perf_counter() - wall)
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    runs = int(sys.argv[2]) if len(sys.argv) > 2 else RUNS
+def report(rounds: int, runs: int) -> None:
     for case in CASES:
         measured(case, 0, 20)  # imports
     rates: dict[str, list[tuple[float, float]]] = {case: [] for case in CASES}
     for seed in range(rounds):
         for case in CASES:
             rates[case].append(measured(case, seed, runs))
-    print(f"Python {platform.python_version()}; {rounds} rounds of {runs} runs of 3 messages; runs/s, median (range)")
     for case, found in rates.items():
         wanted = CASES[case][3]
         for clock, values in zip(("processor", "wall clock"), zip(*found, strict=True), strict=True):
@@ -81,6 +84,27 @@ def main() -> None:
             print(
                 f"{case:18} {clock:10} {statistics.median(values):7.0f} ({min(values):.0f} to {max(values):.0f}){told}"
             )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", nargs="?", type=int, default=ROUNDS)
+    parser.add_argument("runs", nargs="?", type=int, default=RUNS)
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT")
+    parser.add_argument(SERVE, action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(lambda case, seed, runs: measured(case, seed, runs)[0])
+        return
+    if options.against is not None and options.rounds < 2:
+        parser.error("a comparison takes at least 2 rounds")
+    print(
+        f"Python {platform.python_version()}; {options.rounds} rounds of {options.runs} runs of 3 messages; medians (range)"
+    )
+    if options.against is not None:
+        compare(__file__, options.against, dict.fromkeys(CASES, options.runs), options.rounds)
+    else:
+        report(options.rounds, options.runs)
 
 
 if __name__ == "__main__":
