@@ -3,9 +3,8 @@
     python tests/benchmarks/artemis.py [--uri stomp://user:password@127.0.0.1:61613] [--rounds 7]
 
 Without ``--uri`` a throw-away Artemis is started. The work: publish persistent messages of 256 bytes, each with its receipt,
-100 in flight; consume them with the same window, one ack each. Rounds of both alternate in one process, the order changing each
-round, so that a slow moment of the machine meets both. The ratio of the medians counts, and that of CPU time beside it, which
-other processes disturb less.
+100 in flight; consume them with the same window, one ack each. How rounds are compared is in
+``comparing.compare``.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from functools import partial
 from uuid import uuid4
 
 import stompman
-from comparing import BODY, PREFETCH, Countdown, Meter, Rate, compare, in_flight, running_server, server_module
+from comparing import BODY, PREFETCH, Countdown, Rate, compare, in_flight, running_server, server_module
 
 from factflow_infra import create_queue_provider
 from factflow_infra.queue.artemis.windows import window_for
@@ -46,17 +45,15 @@ async def bare(uri: str, messages: int) -> tuple[Rate, Rate]:
             await client.send(BODY, name, content_type="application/json", headers=headers, receipt_timeout=30)
 
         published = await in_flight(messages, publish)
-        countdown = Countdown(messages)
+        countdown = Countdown(messages - 1)
 
         async def handle(frame: stompman.AckableMessageFrame) -> None:
             await frame.ack()
             countdown.one()
 
         window = {"subscription-type": "ANYCAST", "consumer-window-size": str(window_for(PREFETCH, 1, name).bytes_)}
-        meter = Meter(messages)
         subscription = await client.subscribe_with_manual_ack(name, handle, headers=window)
-        await countdown.over.wait()
-        consumed = meter.rate()
+        consumed = await countdown.rate()
         await subscription.unsubscribe()
     return published, consumed
 
@@ -71,16 +68,14 @@ async def ours(uri: str, messages: int) -> tuple[Rate, Rate]:
             )
 
         published = await in_flight(messages, publish)
-        countdown = Countdown(messages)
+        countdown = Countdown(messages - 1)
 
         async def handle(message: QueueMessage) -> None:
             del message
             countdown.one()
 
-        meter = Meter(messages)
         await provider.subscribe(name, handle, prefetch=PREFETCH, concurrency=10)
-        await countdown.over.wait()
-        consumed = meter.rate()
+        consumed = await countdown.rate()
     return published, consumed
 
 

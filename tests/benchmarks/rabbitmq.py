@@ -3,9 +3,8 @@
     python tests/benchmarks/rabbitmq.py [--uri amqp://guest:guest@127.0.0.1/] [--queue-type quorum] [--rounds 7]
 
 Without ``--uri`` a throw-away RabbitMQ is started. The work: publish persistent, mandatory, confirmed messages of 256 bytes
-with 100 in flight; consume them with the same prefetch, one ack each. Rounds of both alternate in one process, the order
-changing each round, so that a slow moment of the machine meets both. The ratio of the medians counts, and that of CPU time
-beside it, which other processes disturb less.
+with 100 in flight; consume them with the same prefetch, one ack each. How rounds are compared is in
+``comparing.compare``.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from functools import partial
 from uuid import uuid4
 
 import aio_pika
-from comparing import BODY, PREFETCH, Countdown, Meter, Rate, compare, in_flight, running_server, server_module
+from comparing import BODY, PREFETCH, Countdown, Rate, compare, in_flight, running_server, server_module
 
 from factflow_infra import create_queue_provider
 from factflow_infra.queue.messages import QueueMessage
@@ -43,17 +42,15 @@ async def bare(uri: str, queue_type: str, messages: int) -> tuple[Rate, Rate]:
         await channel.default_exchange.publish(message, routing_key=name, mandatory=True)
 
     published = await in_flight(messages, publish)
-    countdown = Countdown(messages)
+    countdown = Countdown(messages - 1)
 
     async def handle(message: aio_pika.abc.AbstractIncomingMessage) -> None:
         await message.ack()
         countdown.one()
 
     await channel.set_qos(prefetch_count=PREFETCH)
-    meter = Meter(messages)
     tag = await queue.consume(handle)
-    await countdown.over.wait()
-    consumed = meter.rate()
+    consumed = await countdown.rate()
     await queue.cancel(tag)
     await queue.delete(if_unused=False, if_empty=False)
     await connection.close()
@@ -70,16 +67,14 @@ async def ours(uri: str, queue_type: str, messages: int) -> tuple[Rate, Rate]:
             )
 
         published = await in_flight(messages, publish)
-        countdown = Countdown(messages)
+        countdown = Countdown(messages - 1)
 
         async def handle(message: QueueMessage) -> None:
             del message
             countdown.one()
 
-        meter = Meter(messages)
         await provider.subscribe(name, handle, prefetch=PREFETCH, concurrency=10)
-        await countdown.over.wait()
-        consumed = meter.rate()
+        consumed = await countdown.rate()
     connection = await aio_pika.connect(uri)
     async with connection:
         await (await connection.channel()).queue_delete(name)
