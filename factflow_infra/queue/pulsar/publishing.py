@@ -85,6 +85,10 @@ class Confirmation(Answer):
         self.envelope = envelope
         self.future: asyncio.Future[None] = loop.create_future()
 
+    def others(self) -> int:
+        publisher = self._publisher()
+        return 1 if publisher is None else publisher.unconfirmed
+
     def give_up(self) -> None:
         publisher = self._publisher()
         if publisher is not None:
@@ -204,6 +208,11 @@ class Publisher:
             self._session.start(quietly(line.producer.close()), "factflow-pulsar-close-producer")
         for line in idle:
             line.used = False
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many messages wait for their confirmation."""
+        return len(self._unconfirmed)
 
     def abort(self) -> None:
         """The session is lost: whoever waits for a confirmation waits for ever."""
