@@ -331,6 +331,7 @@ async def test_a_stream_that_is_left_is_closed(s3, storage):
         stream = storage.stream("k", chunk_size=10)
         await anext(stream)
         await stream.aclose()
+        await storage.close()  # waits for what was being read ahead
     assert bodies[0].closed
 
 

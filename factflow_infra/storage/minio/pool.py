@@ -85,7 +85,10 @@ class WorkerPool:
             token.check()
             return function(*args, **kwargs)
 
-        job = self.start(begin)
+        return await self.result(token, self.start(begin))
+
+    async def result(self, token: Token, job: asyncio.Future[T]) -> T:
+        """The result of what ``start`` began. When the caller is cancelled ``token`` is dropped."""
         # As ``asyncio.wait([job])``, of which every call would pay twice the price.
         ended = asyncio.get_running_loop().create_future()
         job.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))

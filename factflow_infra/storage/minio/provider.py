@@ -18,7 +18,7 @@ from factflow_infra.storage.metadata import (
     validate_page,
     validate_range,
 )
-from factflow_infra.storage.minio import leftovers, listing, ranges, reading, writing
+from factflow_infra.storage.minio import leftovers, listing, ranges, streaming, writing
 from factflow_infra.storage.minio.calls import Calls
 from factflow_infra.storage.minio.client import make_client, prepare
 from factflow_infra.storage.minio.conditions import Condition, Conditions
@@ -135,20 +135,9 @@ class MinioStorageProvider:
         """
         self._layout.object(key)
         validate_range(start, end, chunk_size)
-        download: reading.Download | None = None
-        try:
-            while True:
-                with self._pool.operation():
-                    if download is None:
-                        download = reading.Download(await self._connected(), key, start, end)
-                    piece = await self._pool.run(Token(), download.read, chunk_size)
-                if piece:
-                    yield piece
-                if len(piece) < chunk_size:
-                    return
-        finally:
-            if download is not None:
-                download.close()
+        async with aclosing(streaming.stream(self._pool, self._connected, key, start, end, chunk_size)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def stat(self, key: str) -> ObjectInfo:
         self._layout.object(key)
@@ -342,7 +331,7 @@ class MinioStorageProvider:
 
     async def _copy_through(self, source: str, target: str) -> ObjectInfo:
         """Copy by reading and writing: for objects that are not ours or too large, and servers that ignore the version."""
-        download = reading.Download(await self._connected(), source, 0, None)
+        download = streaming.Download(await self._connected(), source, 0, None)
         try:
             info = await self._pool.run(Token(), download.open)
             pieces = self._pieces(download, self._options.part_size)
@@ -350,7 +339,7 @@ class MinioStorageProvider:
         finally:
             download.close()
 
-    async def _pieces(self, download: reading.Download, size: int) -> AsyncIterator[bytes]:
+    async def _pieces(self, download: streaming.Download, size: int) -> AsyncIterator[bytes]:
         while piece := await self._pool.run(Token(), download.read, size):
             yield piece
 
