@@ -7,6 +7,7 @@ execution-scoping wrapper writes them: ``exec:<id>:name``, ``/queue/<id>/name``.
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 from factflow_infra.errors import InvalidDestinationError
@@ -22,6 +23,12 @@ def parse_destination(text: object) -> Destination:
     """The destination that ``text`` names. Raises ``InvalidDestinationError``, naming the value and what is wrong."""
     if not isinstance(text, str):
         raise InvalidDestinationError(f"destination must be a str, got {type(text).__name__}: {text!r}")
+    return _parsed(text)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Destination:
+    # The same few names come again and again, to each provider, its transport and its naming strategy.
     kind, name = DestinationKind.QUEUE, text
     if text.startswith(QUEUE_PREFIX):
         name = text[len(QUEUE_PREFIX) :]

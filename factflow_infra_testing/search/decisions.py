@@ -9,6 +9,7 @@ the code under test, and taking one fault out does not shift the others.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log, log1p
 from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
@@ -97,6 +98,7 @@ def spread(seed: int, numbers: Iterable[int]) -> list[int]:
     return drawn
 
 
+@lru_cache(maxsize=4096)
 def text_seed(text: str) -> int:
     """A number for ``text`` that does not depend on ``PYTHONHASHSEED``."""
     return crc32(text.encode("utf-8", "surrogatepass"))

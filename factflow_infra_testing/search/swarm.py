@@ -6,11 +6,9 @@ few, the others about half of all.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
-from zlib import crc32
 
-from factflow_infra_testing.search.decisions import SwarmDecisions, mix, spread
+from factflow_infra_testing.search.decisions import SwarmDecisions, mix, spread, text_seed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -35,17 +33,12 @@ def _chosen(seed: int, kinds: Sequence[FaultKind]) -> list[tuple[FaultKind, floa
         return []
     state = mix(_SALT, seed)
     # Each kind has draws of its own, so that a new kind leaves most runs of a seed as they were.
-    draws = [*zip(spread(state, [_number(kind.kind) for kind in kinds]), range(len(kinds)), kinds, strict=True)]
+    draws = [*zip(spread(state, [text_seed(kind.kind) for kind in kinds]), range(len(kinds)), kinds, strict=True)]
     if state & 1:
         chosen = sorted(draws)[: 1 + (state >> 1) % min(_FEW, len(kinds))]
     else:
         chosen = [one for one in draws if one[0] & 1]
     return [(kind, _rate(kind, mix(draw))) for draw, _, kind in chosen]
-
-
-@cache
-def _number(kind: str) -> int:
-    return crc32(kind.encode())
 
 
 def _rate(kind: FaultKind, draw: int) -> float:

@@ -159,8 +159,12 @@ class SimulatedTransport(asyncio.Transport):
             raise RuntimeError("Cannot call write() after write_eof()")
         if not data or self._lost or self._closing or self.silent or self._is_fenced():
             return
+        size = len(data)
+        self.written += size
+        if not (self._out or self._fin_sent or self._protocol_paused) and size <= min(MAX_READ, self._room()):
+            self._put(bytes(data))  # mostly all of it leaves at once
+            return
         self._out += data
-        self.written += len(data)
         self._pump()
         if self._out or self._protocol_paused:
             self._tell_protocol()
@@ -195,20 +199,26 @@ class SimulatedTransport(asyncio.Transport):
 
     def _pump(self) -> None:
         """Move what the peer has room for onto the link."""
-        peer = self.peer
         while self._out and not self._fin_sent:
-            room = RECEIVE_BUFFER - len(peer._inbox) - self._flight_size
+            room = self._room()
             if room <= 0:
                 return
-            segment = _taken(self._out, min(MAX_READ, room))
-            self._flight_size += len(segment)
-            self.network.send(self, segment)
+            self._put(_taken(self._out, min(MAX_READ, room)))
         if not self._out and not self._fin_sent:
             if self._closing:
                 self._finish(None)
             elif self._eof_wanted:
                 self._fin_sent = True
                 self.network.send(self, True)
+
+    def _room(self) -> int:
+        """Bytes that the peer has room for beyond those under way."""
+        return RECEIVE_BUFFER - len(self.peer._inbox) - self._flight_size
+
+    def _put(self, segment: bytes) -> None:
+        """Put ``segment``, for which there is room, onto the link."""
+        self._flight_size += len(segment)
+        self.network.send(self, segment)
 
     def arrive(self, segment: Segment) -> None:
         """In the peer's end: the link delivers ``segment`` from ``self.peer``."""
