@@ -21,6 +21,8 @@ FAIL: Final = "fail"
 """It surely took no effect."""
 INFO: Final = "info"
 """Whether it took effect cannot be known (Jepsen's ``:info``): either result must be accepted."""
+LOOKS: Final = frozenset({"read", "stat", "list", "log"})
+"""Kinds of operations that move nothing: a service that polls its storage is at rest."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,19 +53,20 @@ class Operation:
 class History:
     """The operations of one run, in the order in which they began."""
 
-    __slots__ = ("closed", "operations")
+    __slots__ = ("closed", "moves", "operations")
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
+        self.moves = 0
+        """How many of them are more than ``LOOKS``."""
         self.closed = False
         """Set when the run is over: what is still unwound then, of killed processes too, is no part of it."""
 
     def begin(self, time: float, process: str, kind: str, target: str, key: str = "", detail: str = "") -> Operation:
         """Record that an operation begins at ``time``; ``finish`` it, or it stays of unknown outcome."""
-        operations = self.operations
-        operation = Operation(len(operations), process, kind, target, key, time, None, "", detail)
+        operation = Operation(len(self.operations), process, kind, target, key, time, None, "", detail)
         if not self.closed:
-            operations.append(operation)
+            self._add(operation)
         return operation
 
     def finish(self, operation: Operation, time: float, outcome: str, detail: str = "") -> None:
@@ -75,8 +78,12 @@ class History:
     def note(self, time: float, process: str, kind: str, target: str, key: str = "", detail: str = "") -> None:
         """Record something that takes no time."""
         if not self.closed:
-            operations = self.operations
-            operations.append(Operation(len(operations), process, kind, target, key, time, time, OK, detail))
+            self._add(Operation(len(self.operations), process, kind, target, key, time, time, OK, detail))
+
+    def _add(self, operation: Operation) -> None:
+        self.operations.append(operation)
+        if operation.kind not in LOOKS:
+            self.moves += 1
 
     def of(self, *kinds: str) -> Iterator[Operation]:
         return (operation for operation in self.operations if operation.kind in kinds)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from factflow_infra_testing.history.operations import LOOKS
 from factflow_infra_testing.simulation.observing import LABORATORY, RESTLESS_EVENTS, restless
 from factflow_infra_testing.simulation.striking import Striking
 
@@ -22,8 +22,6 @@ FAULTY_SECONDS: Final = 300.0
 SETTLED_SECONDS: Final = 2.0
 """How long nothing must have happened, in virtual seconds, before a drain ends the faults early."""
 CONVERGENCE_SECONDS: Final = 4 * 3600.0
-LOOKS: Final = frozenset({"read", "stat", "list", "log"})
-"""Operations that move nothing: a service that polls its storage is at rest."""
 
 
 class Draining(Striking):
@@ -33,7 +31,6 @@ class Draining(Striking):
         super().__init__(decisions=decisions, session=session, loop=loop)
         self.drained_at: int | None = None
         """How many operations there were when the run was last drained."""
-        self._moves = self._looked = 0
         self._calm = False
 
     async def drain(self, *, quiet: float = QUIET_SECONDS, under_faults: float = FAULTY_SECONDS) -> None:
@@ -113,10 +110,7 @@ class Draining(Striking):
         return any(process.status in ("restarting", "paused") for process in self._processes.values())
 
     def _progress(self) -> tuple[int, int]:
-        operations = self.history.operations
-        self._moves += sum(operation.kind not in LOOKS for operation in islice(operations, self._looked, None))
-        self._looked = len(operations)
-        return self._moves, len(self._events)
+        return self.history.moves, len(self._events)
 
     def _unrest(self) -> str:
         moves = Counter(f"{op.process} {op.kind} {op.target}" for op in self.history.operations if op.kind not in LOOKS)
