@@ -83,7 +83,8 @@ class Observing:
 
     def struck(self, target: str, fault: str) -> None:
         """A fault of storage strikes the process whose code is running."""
-        self.history.note(self.time(), self._running(), "fault", target, detail=fault)
+        if not self.history.closed:
+            self.history.note(self.time(), self._running(), "fault", target, detail=fault)
 
     def log(self, level: str, text: str) -> None:
         """A provider logged something."""

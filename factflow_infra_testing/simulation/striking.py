@@ -39,7 +39,7 @@ class Striking(Providing):
 
     def watch_disk(self, files: SimulatedFilesystem) -> None:
         """From here on the run uses the simulated disk."""
-        faults = self.disk_faults = DiskFaults(self._decisions, files.root, self._power_lost_within)
+        faults = self.disk_faults = DiskFaults(self._decisions, files.root, self._power_lost_within, self.struck)
         if faults.live:
             files.watch.on_step = faults.on_step
 

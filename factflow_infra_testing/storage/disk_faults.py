@@ -98,13 +98,21 @@ POWER_CHOICES: Final = 1 + len(SURVIVALS) + MIXTURES
 class DiskFaults:
     """Asked before each operation on the disk; ``root`` holds the machines' folders.
 
-    ``lose_power(owner, choice)`` ends the owner's machine, and does not come back to it.
+    ``lose_power(owner, choice)`` ends the owner's machine, and does not come back to it. ``note(target, fault)`` is told
+    what else strikes.
     """
 
-    def __init__(self, decisions: Decisions, root: str, lose_power: Callable[[Owner, int], None]) -> None:
+    def __init__(
+        self,
+        decisions: Decisions,
+        root: str,
+        lose_power: Callable[[Owner, int], None],
+        note: Callable[[str, str], None],
+    ) -> None:
         self._decisions = decisions
         self._root = f"{root}/"
         self._lose_power = lose_power
+        self._note = note
         self._live = tuple(kind for kind in DISK_FAULTS if decisions.enabled(kind))
         self.exposed = False
         """Whether the test's own operations meet faults, all but the loss of power."""
@@ -135,9 +143,12 @@ class DiskFaults:
                 choice = pick(2, kind, target) if operation in _FAILURES[kind][1] else 0
             if choice:
                 happens[kind] = choice
-        return self._happen(happens, owner, path) if happens else 0
+        return self._happen(happens, owner, path, target) if happens else 0
 
-    def _happen(self, happens: dict[str, int], owner: Owner | None, path: str) -> int:
+    def _happen(self, happens: dict[str, int], owner: Owner | None, path: str, target: str) -> int:
+        for kind, choice in happens.items():
+            if kind != POWER_LOSS:  # which is noted where it is carried out
+                self._note(target, DISK_FAULTS[kind].describe(choice))
         if DISK_SLOW in happens:
             time.sleep(LATENCIES[happens[DISK_SLOW]])
         if POWER_LOSS in happens and owner is not None:
