@@ -1,4 +1,4 @@
-"""A receive that nobody waits for any more: the client still has it, and ends the process if its consumer is freed (PUL-28)."""
+"""What a consumer asks the client for, and a receive that nobody waits for any more: the client still has it (PUL-28)."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ import weakref
 import pytest
 
 from factflow_infra.queue.pulsar.client import receive
+from factflow_infra.queue.pulsar.consuming import divide
 
 
 class Beneath:
@@ -48,3 +49,20 @@ async def test_a_receive_that_is_cancelled_keeps_its_consumer_and_its_session_un
     beneath.callbacks.clear()
     gc.collect()
     assert not any(one() is not None for one in kept)
+
+
+@pytest.mark.parametrize(
+    ("prefetch", "concurrency", "hand", "queue"),
+    [
+        (100, 1, 20, 80),
+        (100, 15, 30, 70),
+        (100, 30, 50, 50),  # less for the queue than half would be
+        (100, 90, 90, 10),
+        (40, 1, 20, 20),
+        (8, 1, 4, 4),
+        (1, 1, 1, 0),
+        (1000, 1, 900, 100),
+    ],
+)
+def test_what_is_in_hand_and_what_waits_in_the_client_are_prefetch(prefetch, concurrency, hand, queue):
+    assert divide(prefetch, concurrency, batches=False) == (hand, queue)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from factflow_infra.queue.pulsar.topics import Source
     from factflow_infra.queue.transport import Delivery, Envelope
 
-MAX_QUEUE: Final = 50
+MAX_QUEUE: Final = 100
+MIN_HAND: Final = 20
 MAX_RECEIVES: Final = 16
 """Receives at once where there is no queue."""
 NACK_DELAY_MS: Final = 100
@@ -310,6 +311,11 @@ async def start_consumer(
 
 
 def divide(prefetch: int, concurrency: int, *, batches: bool) -> tuple[int, int]:
-    """How many messages may be in hand, and how many may wait in the client's queue."""
-    queue = max(min(prefetch - concurrency, prefetch // 2, MAX_QUEUE), 1 if batches else 0)
+    """How many messages may be in hand, and how many may wait in the client's queue.
+
+    The client asks for more once half of its queue is free, so that a broker serves a small one in small pieces. In hand are those
+    whose ordering key is busy, too: a half is for them, of a ``prefetch`` above 40 twice ``concurrency``, and ``MIN_HAND`` at least.
+    """
+    large = prefetch - max(2 * concurrency, MIN_HAND)
+    queue = max(min(max(large, prefetch // 2), prefetch - concurrency, MAX_QUEUE), 1 if batches else 0)
     return max(prefetch - queue, 1), queue
