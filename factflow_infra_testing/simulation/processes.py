@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import copy_context
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Final
 
+from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.simulation.owners import OWNER, Owner
 
 if TYPE_CHECKING:
@@ -202,7 +204,7 @@ class Process:
     async def _live(self, life: Incarnation) -> None:
         life.begun = True
         try:
-            await self._main(self)
+            await self._running()
         except SystemExit as error:  # the way out of a process, not of the test run
             self._exited(life, error)
         except asyncio.CancelledError:
@@ -225,6 +227,12 @@ class Process:
             self._ended(life, "returned")
             if life.closing:
                 self._start_later()
+
+    def _running(self) -> Awaitable[object]:
+        running: object = self._main(self)
+        if isawaitable(running):
+            return running
+        raise KitUsageError(f"sim.start takes an async function of one Process, and {self._main!r} gave {running!r}")
 
     def _exited(self, life: Incarnation, error: SystemExit) -> None:
         if error.code in (None, 0) or life.closing:

@@ -118,20 +118,17 @@ class Providing(Observing):
     ) -> StorageProtocol:
         """A storage provider for ``process``, or for the test itself."""
         where = host or (process.host if process is not None else "localhost")
+        store = self.store_name(kind, where, profile)
         met = process is not None or exposed
         if met:
             self.parts[kind] = None
         if kind == "s3":
             provider = self._session.s3_provider(where, exposed=met, profile=profile)
-        elif kind != "filesystem":
-            raise SettingsError(f"there is no simulated storage {kind!r}; known: 'filesystem', 's3'")
-        elif profile is not None:
-            raise SettingsError(f"profile={profile!r} is a kind of S3 server; the filesystem has no profiles")
         else:
             provider = self._session.filesystem_provider(where)
             if self.disk_faults is not None:
                 self.disk_faults.exposed |= process is None and exposed
-        return RecordedStorage(provider, process or self._laboratory, kind, self.store_name(kind, where, profile))
+        return RecordedStorage(provider, process or self._laboratory, kind, store)
 
     def provide_disk(self, host: str, *, process: Process | None) -> str:
         """The folder of ``host``, for ``process`` or for the test itself."""
@@ -141,8 +138,17 @@ class Providing(Observing):
 
     @staticmethod
     def store_name(kind: str, host: str, profile: str | None) -> str:
-        """What tells one store from the others of a run: disks belong to hosts, and each S3 profile has a bucket."""
-        return f"s3 ({profile or 'aws'})" if kind == "s3" else disk_of(host)
+        """What tells one store from the others of a run: disks belong to hosts, and each S3 profile has a bucket.
+
+        Raises ``SettingsError`` for a kind that there is not, and for a profile of the filesystem.
+        """
+        if kind == "s3":
+            return f"s3 ({profile or 'aws'})"
+        if kind != "filesystem":
+            raise SettingsError(f"there is no simulated storage {kind!r}; known: 'filesystem', 's3'")
+        if profile is not None:
+            raise SettingsError(f"profile={profile!r} is a kind of S3 server; the filesystem has no profiles")
+        return disk_of(host)
 
     def drop_client(self, client: str, *, silent: bool) -> None:
         """A process is gone: its connections are reset, or fall silent."""

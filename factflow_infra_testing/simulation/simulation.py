@@ -7,6 +7,7 @@ befalls its processes (``striking``), how it comes to rest (``draining``); here 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Final
 
 from factflow_infra_testing.errors import KitUsageError
@@ -52,7 +53,8 @@ class Simulation(Draining):
         machine. Under faults a crash is life; one without any fault before it fails the test, as an assertion in it does.
         """
         if not callable(main):
-            raise KitUsageError(f"sim.start takes an async function of one Process, got {main!r}")
+            hint = ": pass it without calling it" if inspect.iscoroutine(main) else ""
+            raise KitUsageError(f"sim.start takes an async function of one Process, got {main!r}{hint}")
         if name is None:
             name = f"process-{len(self._processes) + 1}"
         _check_name("process", name)

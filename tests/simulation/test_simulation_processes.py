@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from simulated_runs import forever, message, passing, run_once, told
 
+from factflow_infra.errors import SettingsError
 from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.search.decisions import Fault
 
@@ -441,3 +442,40 @@ def test_names_that_would_spoil_plans_and_paths_are_refused(options, shown):
         assert list(sim.processes()) == ["taken"]
 
     passing(scenario)
+
+
+# Used in the wrong way
+
+
+def test_a_function_that_is_not_async_is_refused_by_name():
+    def plain(_):
+        return 3
+
+    record = run_once(starting(plain))
+    assert isinstance(record.failure, KitUsageError)
+    assert "takes an async function" in str(record.failure)
+    assert "plain" in str(record.failure)
+    assert str(record.failure).endswith("gave 3")
+
+
+def test_a_coroutine_is_not_what_a_process_runs():
+    async def main(_):
+        pass
+
+    called = main(None)
+    record = run_once(starting(called))
+    called.close()
+    assert isinstance(record.failure, KitUsageError)
+    assert "without calling it" in str(record.failure)
+
+
+@pytest.mark.parametrize(
+    ("options", "told_of"), [({"kind": "s4"}, "'s4'"), ({"kind": "filesystem", "profile": "minio"}, "'minio'")]
+)
+def test_a_check_of_a_store_that_there_is_not_is_refused(options, told_of):
+    async def scenario(sim):
+        sim.check.storage(**options)
+
+    record = run_once(scenario)
+    assert isinstance(record.failure, SettingsError)
+    assert told_of in str(record.failure)
