@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from factflow_infra.storage.minio.pool import WorkerPool
     from factflow_infra.storage.objects import ObjectInfo
 
-AHEAD = 4 * 1024 * 1024
-"""Bytes that one job on a thread reads at most, if that is more than one piece: to begin a job costs as much as reading some 100 KiB."""
+AHEAD = 1024 * 1024
+"""Bytes that one job on a thread reads at most, if that is more than one piece: to begin a job costs as much as reading some 100 KiB. Each thread's
+allocator keeps as much, so more of it is memory times threads."""
 GATHER = 0.005
 """Seconds after which a job gives what it has, so that a piece from a slow connection does not wait for three others."""
 
