@@ -167,3 +167,7 @@ app.command("serve")(serve)
 def main() -> None:
     """The entry point of ``factflow-sim``."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -140,3 +142,11 @@ def test_verify_fails_where_runs_differ(run, monkeypatch):
     assert result.exit_code == 1
     assert "round 2 in this process: 1 of 2 runs the same" in result.output
     assert lines(result)[-2:] == ["These runs differed:", "  two"]
+
+
+def test_the_module_is_the_command_too():
+    ended = subprocess.run(
+        [sys.executable, "-m", cli.__name__, "demo", "--no-such-option"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert "such-option" in ended.stderr
