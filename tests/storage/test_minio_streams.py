@@ -7,6 +7,7 @@ import gc
 import hashlib
 
 import pytest
+import pytest_asyncio
 from minio_support import (
     Enforcing,
     Faults,
@@ -52,9 +53,10 @@ def s3(opened, monkeypatch):
     return opened
 
 
-@pytest.fixture
-def storage(s3):
-    return s3.provider(part_size=PART, multipart_threshold=PART)
+@pytest_asyncio.fixture
+async def storage(s3):
+    async with s3.provider(part_size=PART, multipart_threshold=PART) as provider:
+        yield provider  # closed before the next test: what is read ahead would be in its way
 
 
 def long_stream():
