@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import random
 
 import pytest
 import pytest_asyncio
@@ -12,6 +13,7 @@ from minio_support import (
     Enforcing,
     Faults,
     Journal,
+    RawBody,
     answer,
     corrupt,
     lose_answer,
@@ -31,7 +33,8 @@ from factflow_infra.errors import (
     StorageUnreachableError,
     WriteUnconfirmedError,
 )
-from factflow_infra.storage.minio import multipart
+from factflow_infra.storage.minio import multipart, streaming
+from factflow_infra.storage.minio.pool import AbandonedError
 from factflow_infra_testing.storage.s3 import SimulatedS3
 
 MIB = 1024 * 1024
@@ -333,8 +336,90 @@ async def test_a_stream_that_is_left_is_closed(s3, storage):
         stream = storage.stream("k", chunk_size=10)
         await anext(stream)
         await stream.aclose()
-        await storage.close()  # waits for what was being read ahead
+        await storage.close()  # waits for what is being read ahead
     assert bodies[0].closed
+
+
+class Slow(streaming.Download):
+    """A stream without end; each piece takes its time."""
+
+    def __init__(self, seconds):
+        super().__init__(None, "k", 0, None)
+        self.now = 0.0
+        self.seconds = seconds
+
+    def read(self, size):
+        self.now += self.seconds
+        return bytes(size)
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0, 7), (streaming.GATHER_SECONDS / 2.5, 3), (1, 1)])
+def test_a_piece_does_not_wait_long_for_those_behind_it(seconds, expected):
+    slow = Slow(seconds)
+    assert slow.read_several(10, 7, lambda: slow.now) == [bytes(10)] * expected
+
+
+@pytest.mark.asyncio
+async def test_a_stream_reads_ahead_but_not_far(s3, storage, monkeypatch):
+    monkeypatch.setattr(streaming, "AHEAD", 100)
+    monkeypatch.setattr(streaming, "GATHER_SECONDS", 60.0)
+    data = random.Random(0).randbytes(1000)
+    await storage.write("k", data)
+    bodies = []
+
+    def watched(request, forward):
+        response = forward(request)
+        response.raw = RawBody(response.raw.read())
+        bodies.append(response.raw)
+        return response
+
+    async def settled():
+        while storage._pool._jobs:
+            await asyncio.wait(list(storage._pool._jobs))
+
+    with s3.intercept(Faults("GET", "/k", watched)):
+        stream = storage.stream("k", chunk_size=10)
+        assert await anext(stream) == data[:10]
+        await settled()
+        assert bodies[0].tell() == 110  # one piece was taken, and a job is ahead of it
+        assert await anext(stream) == data[10:20]
+        await settled()
+        assert bodies[0].tell() == 210  # the next job, while what the first one read is taken
+        assert b"".join([piece async for piece in stream]) == data[20:]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("fault", "error", "expected"), [(corrupt, CorruptObjectError, 99), (truncate, StorageUnreachableError, None)]
+)
+async def test_what_was_read_before_a_failure_is_given_first(s3, storage, monkeypatch, fault, error, expected):
+    monkeypatch.setattr(streaming, "GATHER_SECONDS", 60.0)
+    data = random.Random(0).randbytes(1000)
+    await storage.write("k", data)
+    got = []
+
+    async def take():
+        async for piece in storage.stream("k", chunk_size=10):
+            got.append(piece)  # noqa: PERF401 - what came before the failure is what counts
+
+    with s3.intercept(Faults("GET", "/k", fault)), pytest.raises(error, match="'k'"):
+        await take()
+    assert len(got) > 1
+    assert expected is None or len(got) == expected
+    if fault is truncate:
+        assert b"".join(got) == data[: 10 * len(got)]
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_asked_for_behind_a_stream_that_was_left(s3, storage):
+    await storage.write("k", b"x" * 1000)
+    download = streaming.Download(await storage._connected(), "k", 0, None)
+    assert download.read_several(10, 2, lambda: 0.0) == [b"x" * 10] * 2
+    download.close()
+    journal = Journal()
+    with s3.intercept(journal), pytest.raises(AbandonedError):
+        download.read_several(10, 2, lambda: 0.0)
+    assert journal.lines == []
 
 
 @pytest.mark.asyncio

@@ -69,7 +69,7 @@ class WorkerPool:
             raise StorageClosedError("the storage provider was closed: it takes no more calls")
 
     def start(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """Have ``function`` run on a thread; its future must be awaited through ``asyncio.wait``, never cancelled."""
+        """Have ``function`` run on a thread; its future must be awaited through ``ended`` or ``asyncio.wait``, never cancelled."""
         loop = asyncio.get_running_loop()
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._size, thread_name_prefix="factflow-s3")
@@ -85,19 +85,20 @@ class WorkerPool:
             token.check()
             return function(*args, **kwargs)
 
-        return await self.result(token, self.start(begin))
-
-    async def result(self, token: Token, job: asyncio.Future[T]) -> T:
-        """The result of what ``start`` began. When the caller is cancelled ``token`` is dropped."""
-        # As ``asyncio.wait([job])``, of which every call would pay twice the price.
-        ended = asyncio.get_running_loop().create_future()
-        job.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
+        job = self.start(begin)
         try:
-            await ended
+            await self.ended(job)
         except BaseException:
             token.drop()
             raise
         return job.result()
+
+    async def ended(self, job: asyncio.Future[Any]) -> None:
+        """Return when ``job`` has ended, however; a caller that is cancelled does not cancel it."""
+        # As ``asyncio.wait([job])``, of which every call would pay twice the price.
+        ended = asyncio.get_running_loop().create_future()
+        job.add_done_callback(lambda _: None if ended.done() else ended.set_result(None))
+        await ended
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run ``work`` to its end, whoever waits for it; ``close`` does."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from factflow_infra.storage.minio import reading
 from factflow_infra.storage.minio.calls import lost_sidecar
 from factflow_infra.storage.minio.failures import BrokenBodyError
-from factflow_infra.storage.minio.pool import AbandonedError, Token
+from factflow_infra.storage.minio.pool import AbandonedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from factflow_infra.storage.objects import ObjectInfo
 
 AHEAD = 1024 * 1024
-"""Bytes that one job on a thread reads at most, if that is more than one piece: to begin a job costs as much as reading some 100 KiB. Each thread's
-allocator keeps as much, so more of it is memory times threads."""
-GATHER = 0.005
-"""Seconds after which a job gives what it has, so that a piece from a slow connection does not wait for three others."""
+"""Bytes that one job on a thread reads at most, if that is more than one piece: to begin a job costs as much as reading some 100 KiB.
+The allocator of each thread keeps as much, so that more of it is memory times threads."""
+GATHER_SECONDS = 0.005
+"""After this time a job gives what it has, so that a piece from a slow connection does not wait for those behind it."""
 
 
 async def stream(
@@ -39,23 +39,21 @@ async def stream(
     While pieces are taken the next ones are read: twice ``AHEAD`` bytes are held at most, or two pieces.
     """
     clock = asyncio.get_running_loop().time
-    most = 1
     with pool.operation():
         download = Download(await connected(), key, start, end)
+        job = pool.start(download.read_several, size, 1, clock)
     try:
-        job = None
-        while True:
+        at_end = False
+        while not at_end:
             with pool.operation():
-                job = job or pool.start(download.read_several, size, most, clock)
-                pieces = deque(await pool.result(Token(), job))
-                most = max(1, AHEAD // size)
+                await pool.ended(job)
+                pieces = deque(job.result())
                 at_end = len(pieces[-1]) < size
-                job = None if at_end else pool.start(download.read_several, size, most, clock)
+                if not at_end:
+                    job = pool.start(download.read_several, size, max(1, AHEAD // size), clock)
             while pieces:
                 if piece := pieces.popleft():
                     yield piece
-            if at_end:
-                return
     finally:
         download.close()
 
@@ -110,7 +108,7 @@ class Download:
             raise self._failure
         pieces: list[bytes] = []
         began = clock()
-        while len(pieces) < most and (not pieces or clock() - began < GATHER):
+        while len(pieces) < most and (not pieces or clock() - began < GATHER_SECONDS):
             try:
                 pieces.append(self.read(size))
             except Exception as error:
