@@ -99,7 +99,7 @@ class DiskFaults:
     """Asked before each operation on the disk; ``root`` holds the machines' folders.
 
     ``lose_power(owner, choice)`` ends the owner's machine, and does not come back to it. ``note(target, fault)`` is told
-    what else strikes.
+    of each other fault when it strikes.
     """
 
     def __init__(
@@ -146,18 +146,24 @@ class DiskFaults:
         return self._happen(happens, owner, path, target) if happens else 0
 
     def _happen(self, happens: dict[str, int], owner: Owner | None, path: str, target: str) -> int:
-        for kind, choice in happens.items():
-            if kind != POWER_LOSS:  # which is noted where it is carried out
-                self._note(target, DISK_FAULTS[kind].describe(choice))
+        """The mildest first, until one ends the operation: what comes behind it does not strike."""
         if DISK_SLOW in happens:
+            self._strike(DISK_SLOW, happens[DISK_SLOW], target)
             time.sleep(LATENCIES[happens[DISK_SLOW]])
         if POWER_LOSS in happens and owner is not None:
             self._lose_power(owner, happens[POWER_LOSS])
             raise MachineOffError
         for kind, (code, _) in _FAILURES.items():
             if kind in happens:
+                self._strike(kind, happens[kind], target)
                 raise OSError(code, os.strerror(code), path)
-        return SHORT if SHORT_WRITE in happens else 0
+        if SHORT_WRITE not in happens:
+            return 0
+        self._strike(SHORT_WRITE, happens[SHORT_WRITE], target)
+        return SHORT
+
+    def _strike(self, kind: str, choice: int, target: str) -> None:
+        self._note(target, DISK_FAULTS[kind].describe(choice))
 
     def _target(self, operation: str, path: str, host: str) -> str:
         own = f"{self._root}{host}/"

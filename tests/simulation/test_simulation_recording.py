@@ -1,11 +1,18 @@
 """The recorders: what the history says of each call, and that nothing else is different from the bare provider."""
 
 import asyncio
+import contextlib
 
 import pytest
 from simulated_runs import forever, message, passing, run_once
 
-from factflow_infra.errors import InvalidKeyError, InvalidMessageError, InvalidSubscriptionError, ObjectNotFoundError
+from factflow_infra.errors import (
+    InvalidKeyError,
+    InvalidMessageError,
+    InvalidSubscriptionError,
+    ObjectNotFoundError,
+    StorageError,
+)
 from factflow_infra.protocols import BatchStatus, MessageStatus, QueueProtocol, StorageProtocol
 from factflow_infra_testing.search.decisions import Fault
 
@@ -174,3 +181,42 @@ def test_a_failing_run_tells_everything_again_in_its_lines():
 
     first, second = run_once(scenario), run_once(scenario)
     assert first.digest == second.digest != ""
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        (("disk-full",), ["disk-full"]),
+        (("disk-slow", "disk-full"), ["disk-slow (10 ms)", "disk-full"]),
+        (("disk-denied", "disk-full"), ["disk-full"]),  # an operation fails once
+        (("disk-slow", "power-loss", "disk-full"), ["disk-slow (10 ms)"]),
+    ],
+)
+def test_a_fault_of_the_disk_is_noted_where_it_strikes(kinds, expected):
+    async def writer(process):
+        with contextlib.suppress(StorageError):
+            await process.storage("filesystem").write("invoices/1", b"1")
+
+    async def scenario(sim):
+        sim.start(writer, name="writer", restart=False)
+        await sim.drain()
+
+    at = {"power-loss": Fault("power-loss", "writer@write filesystem", 4, 1)}  # as the folder is made
+    plan = [at.get(kind) or Fault(kind, "mkdir invoices", 1) for kind in kinds]
+    record = passing(scenario, *plan)
+    assert [(op.target, op.detail) for op in record.history.of("fault")] == [
+        ("mkdir invoices", how) for how in expected
+    ]
+
+
+def test_a_short_write_is_noted():
+    async def writer(process):
+        await process.storage("filesystem").write("invoices/1", b"123")
+
+    async def scenario(sim):
+        sim.start(writer, name="writer", restart=False)
+        await sim.drain()
+
+    target = "write invoices/.factflow-*.tmp"
+    record = passing(scenario, Fault("short-write", target, 1))
+    assert [(op.target, op.detail) for op in record.history.of("fault")] == [(target, "short-write")]
