@@ -33,7 +33,7 @@ class Loop:
 class OneOfMany(Answer):
     expected = MANY
 
-    def others(self) -> int:
+    def outstanding(self) -> int:
         return self.expected
 
 

@@ -1,6 +1,7 @@
-"""How a publish ends: its place is free again."""
+"""How a publish ends: its confirmation is one of many, and its place is free again."""
 
 import asyncio
+import gc
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +22,21 @@ def under_way(loop):
     confirmation = Confirmation(loop, publisher._itself, WORK, Envelope(QueueMessage(b"x")))
     publisher._unconfirmed[confirmation] = line
     return publisher, confirmation, line
+
+
+@pytest.mark.asyncio
+async def test_a_confirmation_knows_how_many_are_to_come():
+    """By which the first of many waits for the rest."""
+    loop = asyncio.get_running_loop()
+    publisher, first, line = under_way(loop)
+    assert first.outstanding() == 1
+    second = Confirmation(loop, publisher._itself, WORK, Envelope(QueueMessage(b"y")))
+    publisher._unconfirmed[second] = line
+    assert first.outstanding() == second.outstanding() == 2
+    publisher._unconfirmed.clear()
+    line = publisher = None
+    gc.collect()
+    assert first.outstanding() == 1  # the publisher has gone
 
 
 @pytest.mark.asyncio

@@ -296,7 +296,7 @@ class Answer:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
-    def others(self) -> int:
+    def outstanding(self) -> int:
         """How many answers of its kind are to come, itself included: many are worth waiting for a moment."""
         return 1
 
@@ -344,7 +344,7 @@ class _Arrivals:
                 raise
 
     def _woken(self) -> None:
-        if self._answers and self._answers[0].others() >= MANY:
+        if self._answers and self._answers[0].outstanding() >= MANY:
             self._loop.call_later(GATHER_SECONDS, self._take)
         else:
             self._take()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_QUEUE: Final = 100
 MIN_HAND: Final = 20
+"""Messages of a large ``prefetch`` for which there is room in hand, however few are handled at once."""
 MAX_RECEIVES: Final = 16
 """Receives at once where there is no queue."""
 NACK_DELAY_MS: Final = 100
@@ -313,8 +314,9 @@ async def start_consumer(
 def divide(prefetch: int, concurrency: int, *, batches: bool) -> tuple[int, int]:
     """How many messages may be in hand, and how many may wait in the client's queue.
 
-    The client asks for more once half of its queue is free, so that a broker serves a small one in small pieces. In hand are those
-    whose ordering key is busy, too: a half is for them, of a ``prefetch`` above 40 twice ``concurrency``, and ``MIN_HAND`` at least.
+    The client asks for more once half of its queue is free, so that a broker serves a small one in small pieces. In hand are
+    those whose ordering key is busy, and those whose retry is on its way, too, and once they fill it all others wait: half of
+    ``prefetch`` is for them, of a large one twice ``concurrency``, and ``MIN_HAND`` at least.
     """
     large = prefetch - max(2 * concurrency, MIN_HAND)
     queue = max(min(max(large, prefetch // 2), prefetch - concurrency, MAX_QUEUE), 1 if batches else 0)

@@ -85,7 +85,7 @@ class Confirmation(Answer):
         self.envelope = envelope
         self.future: asyncio.Future[None] = loop.create_future()
 
-    def others(self) -> int:
+    def outstanding(self) -> int:
         publisher = self._publisher()
         return 1 if publisher is None else publisher.unconfirmed
 
