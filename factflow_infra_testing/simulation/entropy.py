@@ -131,6 +131,25 @@ def _clock_patch(name: str, read: Callable[[Clock], float], target: Any = time) 
     return Patch(target, name, make)
 
 
+def _gettime_patch(name: str, wall: Callable[[Clock], float], monotonic: Callable[[Clock], float]) -> Patch:
+    """The clocks by number: those that show the time of day, and all others, which only ever run."""
+
+    def make(original: Callable[[int], float]) -> Callable[[int], float]:
+        def gettime(clk_id: int, /) -> float:
+            world = _here.world
+            if world is None:
+                return original(clk_id)
+            return (wall if clk_id in _WALL_CLOCKS else monotonic)(world.clock)
+
+        gettime.__name__ = gettime.__qualname__ = name
+        return gettime
+
+    return Patch(time, name, make)
+
+
+_WALL_CLOCKS = tuple(getattr(time, name) for name in ("CLOCK_REALTIME", "CLOCK_TAI") if hasattr(time, name))
+
+
 def _seconds_patch(name: str) -> Patch:
     """localtime, gmtime and ctime read the clock when they are given no seconds."""
 
@@ -172,6 +191,14 @@ def _urandom(original: Callable[[int], bytes]) -> Callable[[int], bytes]:
         return original(size) if world is None else world.random.randbytes(size)
 
     return urandom
+
+
+def _getrandom(original: Callable[[int, int], bytes]) -> Callable[..., bytes]:
+    def getrandom(size: int, flags: int = 0) -> bytes:
+        world = _here.world
+        return original(size, flags) if world is None else world.random.randbytes(size)
+
+    return getrandom
 
 
 def _seed(original: Callable[..., None]) -> Callable[..., None]:
@@ -231,6 +258,8 @@ def patches() -> Iterator[Patch]:
     for name in ("monotonic", "perf_counter", "process_time", "thread_time"):
         yield _clock_patch(name, lambda clock: clock.monotonic())
         yield _clock_patch(f"{name}_ns", lambda clock: clock.monotonic_ns())
+    yield _gettime_patch("clock_gettime", lambda clock: clock.wall(), lambda clock: clock.monotonic())
+    yield _gettime_patch("clock_gettime_ns", lambda clock: clock.wall_ns(), lambda clock: clock.monotonic_ns())
     # What these two imported by name, for the timeouts of what they build on locks.
     yield _clock_patch("_time", lambda clock: clock.monotonic(), threading)
     yield _clock_patch("time", lambda clock: clock.monotonic(), queue)
@@ -239,6 +268,7 @@ def patches() -> Iterator[Patch]:
     yield Patch(time, "strftime", _strftime)
     yield Patch(time, "sleep", _sleep)
     yield Patch(os, "urandom", _urandom)
+    yield Patch(os, "getrandom", _getrandom)
     yield Patch(random, "_urandom", _urandom)  # SystemRandom, and with it the secrets module
     yield Patch(random.Random, "seed", _seed)
     yield Patch(random, "seed", _module_seed)

@@ -37,6 +37,8 @@ def test_every_clock_shows_virtual_time():
         return {
             "time": time.time(),
             "time_ns": time.time_ns() / 1e9,
+            "clock_gettime": time.clock_gettime(time.CLOCK_REALTIME),
+            "clock_gettime_ns": time.clock_gettime_ns(time.CLOCK_REALTIME) / 1e9,
             "now": datetime.now(UTC).timestamp(),
             "now, local": datetime.now().timestamp(),
             "now, elsewhere": datetime.now(timezone(timedelta(hours=5))).timestamp(),
@@ -57,6 +59,8 @@ def test_monotonic_clocks_begin_at_zero():
     names = ["monotonic", "perf_counter", "process_time", "thread_time"]
     assert inside(lambda: [getattr(time, name)() for name in names], after=2.5) == [2.5] * 4
     assert inside(lambda: [getattr(time, f"{name}_ns")() for name in names], after=2.5) == [2_500_000_000] * 4
+    assert inside(lambda: time.clock_gettime(time.CLOCK_MONOTONIC), after=2.5) == 2.5
+    assert inside(lambda: time.clock_gettime_ns(time.CLOCK_PROCESS_CPUTIME_ID), after=2.5) == 2_500_000_000
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -102,6 +106,7 @@ def test_the_wall_clock_jumps_for_one_host_and_no_timer_notices():
 def made_up():
     return [
         os.urandom(8),
+        os.getrandom(8),
         uuid.uuid4(),
         uuid.uuid1(),
         uuid.uuid1(),
