@@ -16,6 +16,7 @@ from factflow_infra_testing.broker.lanes import LATENCY
 from factflow_infra_testing.broker.link import Link
 from factflow_infra_testing.broker.model import Broker
 from factflow_infra_testing.broker.outcomes import Outcome
+from factflow_infra_testing.broker.pending import delayed, under_way
 from factflow_infra_testing.broker.profiles import profile_named
 from factflow_infra_testing.broker.strikes import Strikes
 from factflow_infra_testing.search.decisions import PlannedDecisions
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.lines import Line
     from factflow_infra_testing.broker.link import Publish
     from factflow_infra_testing.broker.queue_types import Profile
-    from factflow_infra_testing.broker.queues import Queue
     from factflow_infra_testing.search.decisions import Decisions
 
 
@@ -96,6 +96,10 @@ class SimulatedBroker(Strikes):
     def attach(self, line: Line) -> None:
         """A client is connected through ``line``: it meets the faults from now on, until ``forget``."""
         self._links[line] = None
+
+    def attached(self) -> tuple[Line, ...]:
+        """The connections that there are, in the order in which they came."""
+        return tuple(self._links)
 
     def host_is_up(self, host: str) -> bool:
         """Whether ``host``, one of ``hosts``, takes connections."""
@@ -183,45 +187,15 @@ class SimulatedBroker(Strikes):
 
     def pending(self) -> list[str]:
         """What is still to happen, a line each: held by a queue with a live consumer, or on its way. Empty when idle."""
-        queues = self.broker.queues
-        told = [line for link in self._links if (line := link.pending)]
-        if not any(self.host_is_up(host) for host in self.hosts):
-            told.append("the broker is down")
-        told += [
-            f"{link.client}: cut off from {link.hosts[1]}"
-            for link in self._links
-            if link.exposed and link.hosts is not None and link.hosts[1] in self.hosts
-            if not self.links.passable(*link.hosts)
-        ]
-        told += [
-            f"{queue.label}: {held} messages for a live consumer"
-            for queue in queues.values()
-            if queue.consumers and (held := len(queue) + len(queue.waiting) + queue.unacked)
-        ]
-        told += [
-            f"{exchange or queues[key].label}: message {message.key!r} is due at {due:.3f} s"
-            for due, exchange, key, message in self.broker.scheduled
-            if exchange or (key in queues and queues[key].consumers)
-        ]
-        told += [
-            f"{queue.label}: message {head.message.key!r} is due at {head.expires_at:.3f} s"
-            for queue in self.broker.timed_queues
-            if not queue.consumers and (head := queue.head()) is not None and head.expires_at is not None
-            if self._somebody_waits_behind(queue)
-        ]
-        return told
+        return [*under_way(self), *delayed(self)]
 
-    def _somebody_waits_behind(self, queue: Queue) -> bool:
-        # A queue that delays: what expires in it goes to where there is a consumer, or to a topic.
-        exchange, key = queue.options.dead_letter_exchange, queue.options.dead_letter_key
-        if exchange is None:
-            return False
-        target = self.broker.queues.get(key or "")
-        return bool(exchange) or (target is not None and bool(target.consumers))
+    def waits(self) -> bool:
+        """Whether all that is ``pending``, and there is something, are messages that wait for their delay."""
+        return next(under_way(self), None) is None and next(delayed(self), None) is not None
 
     def idle(self) -> bool:
         """Whether nothing is ``pending``."""
-        return not self.pending()
+        return next(under_way(self), None) is None and next(delayed(self), None) is None
 
     # --- time -------------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,10 @@ class Clock:
         key = host if host is not None else ""
         self._jumps[key] = self._jumps.get(key, 0.0) + seconds
 
+    def most_ahead(self) -> float:
+        """How many seconds the wall clock of a host is ahead at most, of those that have jumped: 0 where none is."""
+        return self._jumps.get("", 0.0) + max(0.0, *(ahead for host, ahead in self._jumps.items() if host), 0.0)
+
     def monotonic(self) -> float:
         """What ``time.monotonic`` says: virtual seconds, 0 at the start of the run."""
         self._count_read()

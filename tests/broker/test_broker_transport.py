@@ -146,8 +146,8 @@ def test_a_delayed_message_joins_the_tail_when_due():
         await lab.publish("late", delay=10.0)
         await lab.publish("1", "2")
         assert broker.pending() == [
-            "orders: 2 messages for a live consumer",
-            "orders: message 'late' is due at 10.002 s",
+            "orders: 2 messages unacked by worker ('1', '2'), and there is a live consumer",
+            "orders: message 'late' waits for its delay until 10.002 s",
         ]
         await asyncio.sleep(11)
         assert worker.got == ["1", "2", "late"]

@@ -70,7 +70,7 @@ def drain_times() -> str:
     return _times(
         ("under faults, `drain(under_faults=)`", f"at most {FAULTY_SECONDS:g} s"),
         ("quiet that counts as rest, `drain(quiet=)`", f"{QUIET_SECONDS:g} s"),
-        ("time to converge after the last fault", f"{CONVERGENCE_SECONDS:g} s"),
+        ("time to converge after the last fault, `drain(within=)`", f"{CONVERGENCE_SECONDS:g} s"),
         ("a whole run, `@simulate(virtual_budget=)`", f"{VIRTUAL_BUDGET:g} s"),
     )
 

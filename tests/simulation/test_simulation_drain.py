@@ -6,7 +6,9 @@ import pytest
 from simulated_runs import forever, message, passing, run_once, swarm, told
 
 from factflow_infra.protocols import ErrorHandling, MessageStatus
+from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.search.decisions import Fault, SwarmDecisions
+from factflow_infra_testing.search.run import RunOptions
 from factflow_infra_testing.simulation.checks import CheckFailedError, CheckUnknownError
 from factflow_infra_testing.simulation.session import SimulationSession
 
@@ -174,7 +176,7 @@ def test_a_message_that_is_held_for_ever_is_named():
     record = run_once(scenario)
     assert isinstance(record.failure, CheckFailedError)
     assert str(record.failure) == (
-        "convergence: no rest 4 h after the last fault: orders: 1 messages for a live consumer"
+        "convergence: no rest 4 h after the last fault: orders: 1 message unacked by worker ('a'), and there is a live consumer"
     )
     assert record.failure.verdict.checker == "convergence"
 
@@ -213,6 +215,113 @@ def test_a_service_that_never_rests_is_named():
     assert "convergence: no rest 4 h after the last fault: it goes on and on: clock publish ticks (" in str(
         record.failure
     )
+
+
+# Waiting for a delay
+
+
+NATURAL = RunOptions()
+"""Each profile on its own tier: what the clients do with a delay is part of it."""
+
+
+def delaying(profile, delay, **options):
+    async def main(process):
+        queue = process.queue(profile)
+        await queue.subscribe("orders", ack)
+        if process.lives == 1:
+            await queue.publish("orders", message("in a while"), delay=delay)
+        await forever()
+
+    async def scenario(sim):
+        sim.start(main, name="worker")
+        await sim.drain(**options)
+        sim.check.no_loss("orders")
+
+    return scenario
+
+
+PROFILES = ("rabbitmq-quorum", "rabbitmq-classic", "artemis", "pulsar")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_message_that_waits_for_a_long_delay_is_named_and_what_to_do(profile):
+    record = run_once(delaying(profile, 6 * 3600), options=NATURAL)
+    assert isinstance(record.failure, CheckFailedError)
+    text = str(record.failure)
+    assert "no rest 4 h after the last fault: orders: message 'in a while' waits for its delay until 21" in text
+    assert "`await sim.drain(within=...)`" in text
+    passing(delaying(profile, 6 * 3600, within=7 * 3600), options=NATURAL)
+
+
+def test_a_delay_that_ends_when_the_time_does_is_no_unrest():
+    """Until the last look there was a message that waited; what it makes the service do then is nothing that goes on and on."""
+    passing(delaying("rabbitmq", 4 * 3600 + 30))
+
+
+def test_many_messages_that_wait_are_named_in_a_line():
+    async def scenario(sim):
+        sim.start(consumer(ack), name="worker")
+        for n in range(5):
+            await sim.queue().publish("orders", message(f"m{n}"), delay=100)
+        await sim.drain(within=0)
+
+    assert str(run_once(scenario).failure).count("waits for its delay") == 3
+    assert "'m2' waits for its delay until 100.0" in str(run_once(scenario).failure)
+    assert "2 more wait" in str(run_once(scenario).failure)
+
+
+def jumped(scenario, hours):
+    """``scenario`` with its worker on a machine whose clock is ``hours`` fast."""
+
+    async def run(sim):
+        sim.loop.clock.jump(hours * 3600, host="localhost-a")
+        start = sim.start
+        sim.start = lambda main, **options: start(main, host="localhost-a", **options)
+        await scenario(sim)
+
+    return run
+
+
+@pytest.mark.parametrize("hours", [5, 50, -5])
+def test_a_delay_that_a_wrong_clock_makes_longer_is_no_unrest(hours):
+    """A Pulsar is told when a message is due, by the clock of its sender."""
+    passing(jumped(delaying("pulsar", 3600), hours), options=NATURAL)
+
+
+def test_retries_on_a_wrong_clock_end_as_well():
+    failed = []
+
+    async def handle(_):
+        failed.append(1)
+        raise RuntimeError
+
+    async def main(process):
+        few = ErrorHandling(max_retries=3, retry_delay_seconds=10)
+        await process.queue("pulsar").subscribe("orders", handle, error_handling=few)
+        await forever()
+
+    async def scenario(sim):
+        sim.start(main, name="worker")
+        await sim.queue("pulsar").publish("orders", message("a"))
+        await sim.drain()
+        assert sim.broker("pulsar").depth("dlq") == 1
+
+    passing(jumped(scenario, 5), options=NATURAL)
+    assert len(failed) == 4
+
+
+@pytest.mark.parametrize(
+    "times", [{"quiet": 0}, {"quiet": -1.0}, {"within": -1}, {"under_faults": float("nan")}, {"quiet": "5"}]
+)
+def test_times_of_a_drain_that_are_none_are_refused(times):
+    async def scenario(sim):
+        await sim.drain(**times)
+
+    failure = run_once(scenario).failure
+    assert isinstance(failure, KitUsageError)
+    ((name, seconds),) = times.items()
+    assert f"`{name}`" in str(failure)
+    assert f"got {seconds!r}" in str(failure)
 
 
 # What checks refuse to judge
