@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from factflow_infra.queue.destinations import TOPIC_PREFIX
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,6 +25,15 @@ INFO: Final = "info"
 """Whether it took effect cannot be known (Jepsen's ``:info``): either result must be accepted."""
 LOOKS: Final = frozenset({"read", "stat", "list", "log"})
 """Kinds of operations that move nothing: a service that polls its storage is at rest."""
+
+
+def subscribed(destination: str, subscription: str | None) -> str:
+    """The target of what a subscription handles: of a topic its own messages, of a queue the queue's, which all subscribers
+    compete for, named or not.
+    """
+    if subscription is None or not destination.startswith(TOPIC_PREFIX):
+        return destination
+    return f"{destination}#{subscription}"
 
 
 @dataclass(slots=True, eq=False)

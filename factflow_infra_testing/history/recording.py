@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from factflow_infra.errors import InfraError, PublishUnconfirmedError, WriteUnconfirmedError
 from factflow_infra.protocols import ErrorHandling, MessageStatus, QueueMessage
-from factflow_infra_testing.history.operations import FAIL, INFO, OK, History, Operation
+from factflow_infra_testing.history.operations import FAIL, INFO, OK, History, Operation, subscribed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -126,9 +126,7 @@ class RecordedQueue:
         error_handling: ErrorHandling = ErrorHandling(),  # noqa: B008 - frozen
     ) -> Subscription:
         recorder = self._recorder
-        target = (
-            self._canonical(destination) if subscription is None else f"{self._canonical(destination)}#{subscription}"
-        )
+        target = subscribed(self._canonical(destination), subscription)
 
         async def recorded(message: QueueMessage) -> MessageStatus | None:
             recorder.busy(f"handle {target}")
@@ -174,9 +172,7 @@ class RecordedQueue:
             subscription=subscription,
             error_handling=error_handling,
         )
-        target = (
-            self._canonical(destination) if subscription is None else f"{self._canonical(destination)}#{subscription}"
-        )
+        target = subscribed(self._canonical(destination), subscription)
         return _RecordedBatches(handle, self._recorder, target)
 
     async def stop(self, *, timeout: float | None = 30.0) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from factflow_infra_testing.history import checkers, storage_checkers
 from factflow_infra_testing.history.checkers import Judgement, Verdict
+from factflow_infra_testing.history.operations import subscribed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -157,7 +158,7 @@ class Checks:
         self.labels[label] = self.labels.get(label, False) or bool(condition)
 
     def _target(self, destination: str, subscription: str | None) -> str:
-        return self._sim.canonical(destination) + ("" if subscription is None else f"#{subscription}")
+        return subscribed(self._sim.canonical(destination), subscription)
 
     def _judge(self, verdict: Verdict, target: str) -> Verdict:
         drained_at = self._sim.drained_at
