@@ -59,7 +59,15 @@ class Checks:
     def no_phantom(self, destination: str, *, subscription: str | None = None) -> Verdict:
         """Nothing was handled that was not sent."""
         target = self._target(destination, subscription)
-        return self._judge(checkers.no_phantom(self._sim.history, target), target)
+        return self._judge(
+            checkers.no_phantom(
+                self._sim.history,
+                target,
+                dead_letters=self._sim.dead_lettered_to(target),
+                recorded=not self._sim.unrecorded,
+            ),
+            target,
+        )
 
     def no_duplicate_after_ack(self, destination: str, *, subscription: str | None = None) -> Verdict:
         """No delivery of a message's entry started after its ack had reached the broker."""

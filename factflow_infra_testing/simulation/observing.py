@@ -126,6 +126,10 @@ class Observing:
             if e.kind == ACCEPTED and e.source and (e.source == source or e.source.startswith(f"{source}#"))
         }
 
+    def dead_lettered_to(self, target: str) -> set[str]:
+        """Ids of the messages that came to ``target`` from where they were dead-lettered."""
+        return {e.key for e in self._events if e.kind == ACCEPTED and e.source and e.queue == target}
+
     def held(self, target: str) -> set[str]:
         """Ids of the messages that a queue holds: ready, delayed and unacked."""
         entries: dict[int, str] = {}

@@ -1,5 +1,6 @@
 """The checks on whole runs: what is right is not called broken, whichever way the messages came and went."""
 
+import aio_pika
 import pytest
 from simulated_runs import forever, message, passing
 
@@ -28,5 +29,54 @@ def test_a_named_subscriber_of_a_queue_handles_the_queues_messages(asked):
         assert sim.check.no_loss("orders", subscription=asked).judgement is Judgement.PASS
         assert sim.check.bounded_redelivery("orders", max_retries=0, subscription=asked).judgement is Judgement.PASS
         sim.check.queue("orders", subscription=asked)
+
+    passing(scenario)
+
+
+def test_a_dead_letter_is_no_phantom_to_who_handles_it():
+    async def worker(process):
+        async def fail(_):
+            raise OSError
+
+        async def look(_):
+            pass
+
+        queue = process.queue()
+        await queue.subscribe("orders", fail, error_handling=AT_ONCE)
+        await queue.subscribe("orders.dead", look)
+        await forever()
+
+    async def scenario(sim):
+        sim.start(worker, name="worker")
+        await sim.queue().publish("orders", message("a"))
+        await sim.drain()
+        assert [op.target for op in sim.history.of("handle")] == ["orders", "orders.dead"]
+        assert sim.check.no_phantom("orders.dead").judgement is Judgement.PASS
+
+    passing(scenario)
+
+
+def test_what_a_client_of_ones_own_has_sent_is_not_called_a_phantom():
+    async def producer(_, uri):
+        connection = await aio_pika.connect(uri)
+        channel = await connection.channel()
+        await channel.declare_queue("orders", durable=True, arguments={"x-queue-type": "quorum"})
+        await channel.default_exchange.publish(aio_pika.Message(b"a", message_id="a"), "orders")
+        await forever()
+
+    async def worker(process):
+        async def handle(_):
+            pass
+
+        await process.queue("rabbitmq", tier="wire").subscribe("orders", handle)
+        await forever()
+
+    async def scenario(sim):
+        uri = sim.uri("rabbitmq")
+        sim.start(worker, name="worker")
+        sim.start(lambda process: producer(process, uri), name="producer")
+        await sim.drain()
+        assert [op.key for op in sim.history.of("handle")] == ["a"]
+        assert sim.check.no_phantom("orders").judgement is Judgement.UNKNOWN
 
     passing(scenario)
