@@ -84,7 +84,21 @@ async def test_a_restart_in_the_middle_of_work_loses_nothing(own_rabbitmq_server
     await producer.stop()
 
 
-async def test_a_poison_header_does_not_stop_the_rest(rabbitmq_server: Any) -> None:
+def nested(levels: int) -> bytes:
+    lists = b""
+    for _ in range(levels):
+        lists = b"A" + len(lists).to_bytes(4, "big") + lists
+    return (0x2000).to_bytes(2, "big") + (len(lists) + 2).to_bytes(4, "big") + b"\x01a" + lists
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        pytest.param((128).to_bytes(2, "big") + b"\x01\xff", id="a message id that is not UTF-8"),
+        pytest.param(nested(20_000), id="a header of lists in lists"),
+    ],
+)
+async def test_a_poison_header_does_not_stop_the_rest(rabbitmq_server: Any, properties: bytes) -> None:
     """What the client library cannot even read ends in the dead-letter queue, and the others are handled."""
     import aio_pika
 
@@ -97,7 +111,7 @@ async def test_a_poison_header_does_not_stop_the_rest(rabbitmq_server: Any) -> N
 
         class RawProperties(aio_pika.abc.aiormq.spec.Basic.Properties):
             def marshal(self) -> bytes:
-                return (128).to_bytes(2, "big") + b"\x01\xff"  # a message id that is not UTF-8
+                return properties
 
         await channel.basic_publish(b"poison", routing_key=name, properties=RawProperties(message_id="x"))
     await provider.publish(name, QueueMessage(b"after"))

@@ -82,6 +82,28 @@ async def test_mends_what_is_no_amqp(properties: bytes) -> None:
     assert UNDECODABLE in (header.properties.headers or {}) or mended(payload) == payload
 
 
+def nested(levels: int) -> bytes:
+    """Properties with one header, of lists in lists."""
+    lists = b""
+    for _ in range(levels):
+        lists = b"A" + len(lists).to_bytes(4, "big") + lists
+    return b"\x20\x00" + (len(lists) + 2).to_bytes(4, "big") + b"\x01a" + lists
+
+
+@pytest.mark.parametrize("levels", [65, 400, 20_000])
+async def test_mends_what_is_nested_too_deep(levels: int) -> None:
+    """20,000 levels fit into one frame, and the client cannot read them, however often they are delivered."""
+    header = ContentHeader()
+    header.unmarshal(mended(b"\0\x3c\0\0" + (7).to_bytes(8, "big") + nested(levels)))
+    assert header.body_size == 7
+    assert "not valid AMQP" in (header.properties.headers or {})[UNDECODABLE]
+
+
+async def test_leaves_what_is_nested_as_people_do() -> None:
+    payload = b"\0\x3c\0\0" + (7).to_bytes(8, "big") + nested(60)
+    assert mended(payload) == payload
+
+
 async def test_a_broker_of_another_version() -> None:
     with pytest.raises(Exception, match="AMQP"):
         await frames(reader_of(b"AMQP\0\0\x09\x01"), 1)

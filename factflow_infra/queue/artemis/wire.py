@@ -131,7 +131,7 @@ def decode(frame: MessageFrame) -> tuple[Envelope, str | None]:
     headers = cast("dict[str, str]", frame.headers)
     try:
         return (_decode_own if TIMESTAMP in headers else _decode_foreign)(headers, frame), None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:  # the last: of JSON that is nested too deep
         reason = str(error)
     message_id = headers.get(ID) or _brokers_id(headers, frame)
     return Envelope(QueueMessage(body=frame.body, message_id=message_id)), reason

@@ -27,6 +27,9 @@ _PROTOCOL_HEADER: Final = ord("A")
 """What a broker without a version in common answers: ``AMQP`` and the version it speaks, in place of a frame."""
 _METHOD: Final = 1
 _CONTENT_HEADER: Final = 2
+_MOST_NESTED: Final = 64
+"""Levels of tables and lists in the headers of one message. The client reads each by a call within a call: what it can read at one
+depth of the stack, it cannot at another."""
 _CONNECTION_CLOSE: Final = struct.pack(">HH", 10, 50)
 _CONNECTION_OPEN_OK: Final = struct.pack(">HH", 10, 41)
 
@@ -117,14 +120,33 @@ class CarefulTransport(TransportFactory):
 
 def mended(header: bytes) -> bytes:
     """A content header as it is, or, where the client could not decode it, one that says so in ``UNDECODABLE``."""
+    read = ContentHeader()
+    reason = None
     try:
-        ContentHeader().unmarshal(header)
-    except (ValueError, TypeError, IndexError, OverflowError, OSError) as error:
-        (body_size,) = struct.unpack(">Q", header[4:12])
-        reason = f"properties that are not valid AMQP: {error}"
-        properties = commands.Basic.Properties(headers={UNDECODABLE: reason})
-        return ContentHeader(body_size=body_size, properties=properties).marshal()
-    return header
+        read.unmarshal(header)
+    except (ValueError, TypeError, IndexError, OverflowError, OSError, RecursionError) as error:
+        reason = str(error)
+    else:
+        if _levels(read.properties.headers) > _MOST_NESTED:
+            reason = f"headers are nested more than {_MOST_NESTED} deep"
+    if reason is None:
+        return header
+    (body_size,) = struct.unpack(">Q", header[4:12])
+    properties = commands.Basic.Properties(headers={UNDECODABLE: f"properties that are not valid AMQP: {reason}"})
+    return ContentHeader(body_size=body_size, properties=properties).marshal()
+
+
+def _levels(headers: object) -> int:
+    """How deep tables and lists are nested, level by level: recursion may be too much of it here."""
+    levels, these = 0, [headers]
+    while these := [value for value in these if isinstance(value, (dict, list))]:
+        levels += 1
+        these = [
+            inner
+            for value in cast("list[dict[str, object] | list[object]]", these)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    return levels
 
 
 def _refusal(close: bytes) -> Refusal:

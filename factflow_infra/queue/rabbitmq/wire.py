@@ -50,6 +50,8 @@ UNDECODABLE: Final = RESERVED_HEADER_PREFIX + "undecodable"
 
 _FIRST_YEAR_WITHOUT_SECONDS: Final = 2106
 """From here on clients take an AMQP timestamp for milliseconds."""
+_MOST_COUNTED: Final = 10**15
+"""More deliveries than there can have been; a count near the greatest number that AMQP has could not be raised any more."""
 _BROKER_HEADERS: Final = (
     "x-death",
     "x-first-death-",
@@ -127,7 +129,7 @@ def decode(properties: Basic.Properties, body: bytes) -> tuple[Envelope, str | N
     table = cast("dict[str, Any]", properties.headers or {})
     try:
         return _decode(properties, table, body), None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:  # the last: of JSON that is nested too deep
         reason = str(error)
     if isinstance(table.get(UNDECODABLE), str):
         reason = table[UNDECODABLE]
@@ -227,9 +229,9 @@ def _text(table: dict[str, Any], name: str) -> str | None:
 
 def _count(table: dict[str, Any], name: str) -> int:
     value = table.get(name, 0)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_COUNTED:
         return value
-    raise ValueError(f"header {name} must be a whole number from 0, got {value!r}")
+    raise ValueError(f"header {name} must be a whole number from 0, below {_MOST_COUNTED}, got {value!r}")
 
 
 def as_text(value: Any) -> str:
