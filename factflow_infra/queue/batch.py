@@ -41,7 +41,7 @@ class BatchSubscription(LiveSubscription):
         self._buffer: deque[tuple[Item, float]] = deque()
         # What was given out, by identity: two messages may be equal. The message is kept so that its id() stays its own.
         self._held: dict[int, tuple[QueueMessage, Item]] = {}
-        self._lost: deque[int] = deque()
+        self._lost: dict[int, None] = {}
         self._remember = 4 * max_messages
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -70,9 +70,10 @@ class BatchSubscription(LiveSubscription):
 
     def _forget_lost(self, session: Session) -> None:
         """A verdict on a lost message is dropped without an error, while it is remembered which they are."""
-        self._lost.extend(key for key, (_, item) in self._held.items() if item.session is session)
+        self._lost.update((key, None) for key, (_, item) in self._held.items() if item.session is session)
         while len(self._lost) > self._remember:
-            self._held.pop(self._lost.popleft(), None)
+            oldest = next(iter(self._lost))
+            del self._lost[oldest], self._held[oldest]
 
     def __aiter__(self) -> Self:
         return self
@@ -95,6 +96,8 @@ class BatchSubscription(LiveSubscription):
             finally:
                 if timer is not None:
                     timer.cancel()
+                if waiter in self._waiters:  # it was cancelled, or its time is over
+                    self._waiters.remove(waiter)
         raise StopAsyncIteration
 
     def _batch(self) -> BatchMessage:
@@ -155,6 +158,7 @@ class BatchSubscription(LiveSubscription):
             chosen[id(message)] = held
         for key in chosen:
             del self._held[key]
+            self._lost.pop(key, None)  # once the message is freed, another may have its id()
         return chosen
 
     async def _settle_all(self, chosen: dict[int, tuple[QueueMessage, Item]], verdict: MessageStatus) -> None:
@@ -164,6 +168,7 @@ class BatchSubscription(LiveSubscription):
                 del chosen[key]
         finally:
             self._held.update(chosen)  # the rest of a settling that was cancelled is held still
+            self._lost.update((key, None) for key, (_, item) in chosen.items() if not item.session.alive)
             self.last_progress = self._tasks.loop.time()
 
     async def _settle_one(self, item: Item, decision: Decision) -> None:

@@ -8,6 +8,7 @@ import pytest
 from queue_fakes import FakeTransport, envelope, provider_on, turns, until
 
 from factflow_infra.errors import InvalidMessageError, QueueConnectionError, SubscriptionClosedError
+from factflow_infra.queue import batch as batch_module
 from factflow_infra.queue.messages import ErrorHandling, QueueMessage
 
 pytestmark = pytest.mark.asyncio
@@ -221,3 +222,31 @@ async def test_a_settling_that_close_cuts_short_says_so():
         with pytest.raises(SubscriptionClosedError, match="closed before all was settled"):
             await settling
         assert len(transport.waiting("q")) == 1
+
+
+async def test_who_asks_an_idle_queue_again_and_again_leaves_nothing_behind():
+    transport = FakeTransport()
+    async with provider_on(transport) as provider:
+        handle = await provider.subscribe_batch("q", max_messages=3, max_wait=0)
+        for _ in range(50):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(handle), 0.0001)
+        assert len(handle._waiters) == 0
+        await provider.publish("q", message("a"))
+        assert ids(await anext(handle)) == ["a"]
+
+
+async def test_a_verdict_on_what_was_lost_is_dropped_however_often_connections_are_lost(monkeypatch):
+    """What is settled is not remembered as lost any more: a later message may have its place in memory, and so its id()."""
+    monkeypatch.setattr(batch_module, "id", lambda _message: 7, raising=False)
+    transport = FakeTransport()
+    async with provider_on(transport) as provider:
+        handle = await provider.subscribe_batch("q", max_messages=1, max_wait=0)
+        await provider.publish("q", message("a"))
+        for connection in range(20):
+            batch = await anext(handle)
+            transport.lose()
+            await handle.ack(batch)
+            await until(lambda connection=connection: transport.connects == connection + 2)
+        await handle.ack(await anext(handle))
+        await until(lambda: transport.count("acked", "a") == 1)
