@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from factflow_infra.errors import InfraError, QueueConnectionError, QueueError, QueueStoppedError
+from factflow_infra.errors import InfraError, QueueConnectionError, QueueStoppedError
 from factflow_infra.queue.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class ConnectionKeeper:
     async def ensure(self) -> None:
         """Return once connected. One attempt is shared by all who wait; its failure is raised to each.
 
-        Raises ``QueueConnectionError``, ``QueueAuthenticationError``, ``QueueStoppedError``.
+        Raises ``QueueConnectionError``, ``QueueAuthenticationError``, ``QueueStoppedError``, and ``SettingsError`` where a file
+        that the settings name cannot be used.
         """
         while not self.connected:
             if self._stopped:
@@ -89,7 +90,7 @@ class ConnectionKeeper:
                 await self._transport.connect(on_lost)
         except TimeoutError as error:
             return _chained(f"no connection within {self._options.connect_timeout} s", error)
-        except QueueError as error:
+        except InfraError as error:
             return error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -115,9 +116,15 @@ class ConnectionKeeper:
     async def _reconnect(self) -> None:
         while not self.connected:
             await asyncio.sleep(self._backoff.next())
-            # Whoever publishes meanwhile may have connected already.
-            if not self.connected and (error := await self._try()) is not None:
-                # Wrong credentials too: those of a running service are more often put right than given up.
+            if self.connected:
+                return  # who publishes meanwhile has connected already
+            error: Exception | None
+            try:
+                error = await self._try()
+            except Exception as unexpected:  # noqa: BLE001  # told to the loop, by the attempt's task; it must not be the last
+                error = unexpected
+            if error is not None:
+                # Wrong credentials and settings too: those of a running service are more often put right than given up.
                 _log.warning("attempt %d to reconnect failed: %s", self.attempts, error)
 
     def stop_reconnecting(self) -> None:

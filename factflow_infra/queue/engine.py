@@ -229,7 +229,11 @@ class QueueProvider:
         try:
             await intake.start()
         except BaseException as error:
-            self._subscriptions.pop(live, None)
+            if live.closer.running():
+                # Deliveries overtook the answer: their handlers run on to their ends, and ``stop`` waits for them.
+                live.closer.begin(None)
+            else:
+                self._subscriptions.pop(live, None)
             if self._refusing and isinstance(error, QueueError):
                 raise QueueStoppedError("the provider was stopped before the subscription was live") from error
             raise

@@ -107,7 +107,7 @@ class Transport(Protocol):
     async def connect(self, on_lost: Callable[[Exception | None], None]) -> None:
         """Connect anew; calls ``on_lost`` at most once for this connection, when it is lost and not closed by ``close``.
 
-        Raises ``QueueConnectionError``, or ``QueueAuthenticationError`` which is not retried.
+        Raises ``QueueConnectionError``, ``QueueAuthenticationError``, or ``SettingsError`` for what the client cannot use.
         """
         ...
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from queue_fakes import QUICK, FakeTransport, provider_on, turns, until
+from queue_fakes import QUICK, FakeConsumer, FakeDelivery, FakeTransport, envelope, provider_on, turns, until
 
-from factflow_infra.errors import QueueAuthenticationError, QueueConnectionError, QueueError, TopologyMismatchError
+from factflow_infra.errors import (
+    QueueAuthenticationError,
+    QueueConnectionError,
+    QueueError,
+    SettingsError,
+    TopologyMismatchError,
+)
 from factflow_infra.queue.backoff import Backoff
 from factflow_infra.queue.engine import QueueProvider
 from factflow_infra.queue.messages import ErrorHandling, QueueMessage
@@ -270,3 +276,64 @@ async def test_a_consumer_that_ends_while_it_is_made_does_not_come_back_by_itsel
             await provider.subscribe("q", ack)
         await asyncio.sleep(0.01)  # several of the quick pauses
         assert transport.consumers == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "error", [SettingsError("the TLS files cannot be used"), ZeroDivisionError("a client's own bug")]
+)
+async def test_nothing_that_connecting_raises_ends_the_reconnecting(error, caplog):
+    """Certificates that are being replaced, a file that is missing for a moment: the service must come back by itself."""
+    loop, told = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    transport = FakeTransport()
+    async with provider_on(transport) as provider:
+        await provider.subscribe("q", ack)
+        transport.refuse_connect = error
+        transport.lose()
+        await until(lambda: provider.health().reconnect_attempts >= 3)
+        assert provider.health().reconnect_in_progress
+        assert str(error) in caplog.text
+        transport.refuse_connect = None
+        await until(lambda: provider.health().active_subscriptions == 1)
+        assert provider.health().health_state == "healthy"
+    loop.set_exception_handler(None)
+    assert bool(told) == isinstance(error, ZeroDivisionError)  # what nobody expected is told to the loop as well
+
+
+@pytest.mark.asyncio
+async def test_settings_that_cannot_be_used_are_raised_to_who_connects():
+    transport = FakeTransport()
+    transport.refuse_connect = SettingsError("the TLS files cannot be used")
+    provider = provider_on(transport)
+    for _ in range(2):
+        with pytest.raises(SettingsError, match="TLS files"):
+            await provider.publish("q", message())
+    await provider.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_subscribe_that_fails_after_its_first_delivery_leaves_no_task():
+    """Deliveries may overtake the broker's answer to the subscribe that then fails."""
+    transport = FakeTransport()
+    gate = asyncio.Event()
+    begun = []
+
+    async def consume(address, *, on_delivery, **_):
+        on_delivery(FakeDelivery(FakeConsumer(transport, address, 1, None, None), envelope(message())))
+        await until(lambda: begun)
+        raise QueueConnectionError("the channel was closed")
+
+    async def handler(m):
+        begun.append(m)
+        await gate.wait()
+
+    async with provider_on(transport) as provider:
+        transport.consume = consume
+        before = asyncio.all_tasks()
+        with pytest.raises(QueueConnectionError):
+            await provider.subscribe("q", handler)
+        assert provider.health().active_subscriptions == 0
+        gate.set()
+        await until(lambda: asyncio.all_tasks() == before)
+        assert provider.health().subscription_states == {}
