@@ -15,7 +15,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from factflow_infra_testing.history.operations import FAIL, OK
+from factflow_infra_testing.history.operations import FAIL, OK, REDELIVERED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -186,7 +186,7 @@ def fifo_per_key(history: History, target: str) -> Verdict:
         first.setdefault(op.key, op)
     lines: dict[tuple[str, str], list[Operation]] = defaultdict(list)
     for op in _publishes(history, target.partition("#")[0]):
-        if op.outcome == OK and op.key in first and not first[op.key].detail.startswith("redelivered"):
+        if op.outcome == OK and op.key in first and not first[op.key].detail.startswith(REDELIVERED):
             lines[op.process, op.detail].append(op)
     compared = 0
     for (process, key), sent in lines.items():

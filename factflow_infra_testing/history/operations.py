@@ -23,6 +23,8 @@ FAIL: Final = "fail"
 """It surely took no effect."""
 INFO: Final = "info"
 """Whether it took effect cannot be known (Jepsen's ``:info``): either result must be accepted."""
+REDELIVERED: Final = "redelivered"
+"""Begins the ``detail`` of a handling whose message had come back, however it ended."""
 LOOKS: Final = frozenset({"read", "stat", "list", "log"})
 """Kinds of operations that move nothing: a service that polls its storage is at rest."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from factflow_infra.errors import InfraError, PublishUnconfirmedError, WriteUnconfirmedError
 from factflow_infra.protocols import ErrorHandling, MessageStatus, QueueMessage
-from factflow_infra_testing.history.operations import FAIL, INFO, OK, History, Operation, subscribed
+from factflow_infra_testing.history.operations import FAIL, INFO, OK, REDELIVERED, History, Operation, subscribed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -61,6 +61,17 @@ def _all_messages(messages: object) -> bool:
     return isinstance(messages, (list, tuple)) and all(
         isinstance(message, QueueMessage) for message in cast("list[object]", messages)
     )
+
+
+def _begin_handling(recorder: Recorder, target: str, message: QueueMessage) -> Operation:
+    detail = f"{REDELIVERED}, delivery {message.delivery_count}" if message.redelivered else ""
+    return recorder.history.begin(recorder.time(), recorder.name, "handle", target, message.message_id, detail)
+
+
+def _behind(handling: Operation, how: str) -> str:
+    """``how`` a handling ended, behind what was known of its message when it began."""
+    begun = handling.detail.partition(":")[0]
+    return f"{begun}: {how}" if begun.startswith(REDELIVERED) else how
 
 
 class RecordedQueue:
@@ -130,20 +141,18 @@ class RecordedQueue:
 
         async def recorded(message: QueueMessage) -> MessageStatus | None:
             recorder.busy(f"handle {target}")
-            detail = f"redelivered, delivery {message.delivery_count}" if message.redelivered else ""
-            operation = recorder.history.begin(
-                recorder.time(), recorder.name, "handle", target, message.message_id, detail
-            )
+            operation = _begin_handling(recorder, target, message)
             try:
                 verdict = await handler(message)
             except asyncio.CancelledError:
-                recorder.history.finish(operation, recorder.time(), INFO, "cancelled")
+                recorder.history.finish(operation, recorder.time(), INFO, _behind(operation, "cancelled"))
                 raise
             except BaseException as error:
-                recorder.history.finish(operation, recorder.time(), FAIL, name_of(error))
+                recorder.history.finish(operation, recorder.time(), FAIL, _behind(operation, name_of(error)))
                 raise
             acked = verdict is None or verdict is MessageStatus.ACK
-            recorder.history.finish(operation, recorder.time(), OK if acked else FAIL, "ack" if acked else str(verdict))
+            told = _behind(operation, "ack" if acked else str(verdict))
+            recorder.history.finish(operation, recorder.time(), OK if acked else FAIL, told)
             recorder.busy(f"settle {target}")
             return verdict
 
@@ -220,10 +229,7 @@ class _RecordedBatches:
         async for batch in self._handle:
             recorder.busy(f"handle {self._target}")
             for message in batch:
-                detail = f"redelivered, delivery {message.delivery_count}" if message.redelivered else ""
-                self._open[id(message)] = recorder.history.begin(
-                    recorder.time(), recorder.name, "handle", self._target, message.message_id, detail
-                )
+                self._open[id(message)] = _begin_handling(recorder, self._target, message)
             yield batch
 
     async def ack(self, settled: BatchMessage | QueueMessage | Iterable[QueueMessage]) -> None:
@@ -249,7 +255,7 @@ class _RecordedBatches:
                     taken[id(message)] = operation
         for operation in taken.values():
             if operation.completed is None:
-                self._recorder.history.finish(operation, self._recorder.time(), outcome, detail)
+                self._recorder.history.finish(operation, self._recorder.time(), outcome, _behind(operation, detail))
         settled_none = False
         try:
             await settle(settled)
@@ -261,7 +267,8 @@ class _RecordedBatches:
         finally:
             if not settled_none:
                 for operation in taken.values():
-                    self._recorder.history.finish(operation, operation.completed or 0.0, outcome, detail)
+                    told = _behind(operation, detail)
+                    self._recorder.history.finish(operation, operation.completed or 0.0, outcome, told)
 
     async def close(self, *, timeout: float | None = 30.0) -> None:
         self._recorder.busy("stop")

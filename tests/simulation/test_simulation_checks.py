@@ -80,3 +80,25 @@ def test_what_a_client_of_ones_own_has_sent_is_not_called_a_phantom():
         assert sim.check.no_phantom("orders").judgement is Judgement.UNKNOWN
 
     passing(scenario)
+
+
+def test_what_came_back_before_it_was_first_handled_has_no_order_to_keep():
+    async def scenario(sim):
+        async def dawdle(_):
+            await sim.sleep(5)
+
+        async def handle(_):
+            pass
+
+        queue = sim.queue()
+        closing = await queue.subscribe("orders", dawdle, prefetch=3)
+        for name in "abcd":
+            await queue.publish("orders", message(name))
+        await sim.sleep(1)
+        await closing.close()  # beside the handler of a the others are given back: they stand behind d (RMQ-41)
+        await queue.subscribe("orders", handle)
+        await sim.drain()
+        assert [op.key for op in sim.history.of("handle")] == ["a", "d", "b", "c"]
+        assert sim.check.fifo_per_key("orders").judgement is Judgement.PASS
+
+    passing(scenario)

@@ -13,7 +13,7 @@ from factflow_infra.errors import (
     ObjectNotFoundError,
     StorageError,
 )
-from factflow_infra.protocols import BatchStatus, MessageStatus, QueueProtocol, StorageProtocol
+from factflow_infra.protocols import BatchStatus, ErrorHandling, MessageStatus, QueueProtocol, StorageProtocol
 from factflow_infra_testing.search.decisions import Fault
 
 
@@ -87,6 +87,41 @@ def test_what_is_known_of_a_handling():
             ("retried", "fail", "retry"),
             ("raised", "fail", "OSError"),
             ("cancelled", "info", "cancelled"),
+        ]
+
+    passing(scenario)
+
+
+def test_a_handling_tells_that_its_message_had_come_back_however_it_ends():
+    async def worker(process):
+        async def handle(received):
+            if not received.redelivered:
+                await forever()
+            return MessageStatus.RETRY
+
+        await process.queue().subscribe("orders", handle, error_handling=ErrorHandling(max_retries=0))
+        await forever()
+
+    async def batcher(process):
+        async with await process.queue().subscribe_batch("bills", max_messages=1, max_wait=0) as batches:
+            async for batch in batches:
+                if not batch.messages[0].redelivered:
+                    await forever()
+                await batches.ack(batch)
+
+    async def scenario(sim):
+        processes = [sim.start(main, name=name) for main, name in ((worker, "worker"), (batcher, "batcher"))]
+        for target in ("orders", "bills"):
+            await sim.queue().publish(target, message("a"))
+        await sim.sleep(1)
+        for process in processes:
+            process.kill()
+        await sim.drain()
+        assert operations(sim, "handle") == [
+            ("handle", "orders", "a", "", ""),
+            ("handle", "bills", "a", "", ""),
+            ("handle", "orders", "a", "fail", "redelivered, delivery 2: retry"),
+            ("handle", "bills", "a", "ok", "redelivered, delivery 2: ack"),
         ]
 
     passing(scenario)
