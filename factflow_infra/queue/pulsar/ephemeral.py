@@ -103,12 +103,14 @@ class EphemeralConsumer:
         hand: int,
         on_delivery: Callable[[Delivery], None],
         on_cancelled: Callable[[Exception | None], None],
+        on_closed: Callable[[EphemeralConsumer], None],
     ) -> None:
         self.subscription = subscription
         self._session = session
         self._room = Room(hand)
         self._on_delivery = on_delivery
         self._on_cancelled = on_cancelled
+        self._on_closed = on_closed
         self._unsettled: dict[EphemeralDelivery, None] = {}
         self._taking = True
         self._ended = False
@@ -181,6 +183,7 @@ class EphemeralConsumer:
         if self._ended:
             return
         self._put_back()
+        self._on_closed(self)
         try:
             if self._reader is not None and not self._session.lost:
                 closing = asyncio.ensure_future(quietly(self._reader.close()))
@@ -220,12 +223,13 @@ async def start_ephemeral(
     concurrency: int,
     on_delivery: Callable[[Delivery], None],
     on_cancelled: Callable[[Exception | None], None],
+    on_closed: Callable[[EphemeralConsumer], None],
 ) -> EphemeralConsumer:
     """A live consumer of ``subscription``. A reader needs a queue (PUL-5), and one message waits beside it:
     a ``prefetch`` of less than 3 is passed by as much.
     """
     hand, queue = divide(prefetch, concurrency, batches=True)
-    consumer = EphemeralConsumer(session, subscription, hand, on_delivery, on_cancelled)
+    consumer = EphemeralConsumer(session, subscription, hand, on_delivery, on_cancelled, on_closed)
     try:
         await consumer.start(max(queue, LEAST_QUEUE))
     except BaseException:

@@ -174,6 +174,7 @@ class Publisher:
             # By the broker, for good: the next message gets another producer.
             line.closed = True
             self._lines.pop(line.topic, None)
+            self._session.forget(line.producer)
         failure = publish_error(error, what)
         failure.__cause__ = error
         return failure

@@ -41,7 +41,7 @@ class _Live:
         self.opening: Shared[Address, Line] = Shared()
         self.consumers: dict[PulsarConsumer | EphemeralConsumer, None] = {}
 
-    def forget_consumer(self, consumer: PulsarConsumer) -> None:
+    def forget_consumer(self, consumer: PulsarConsumer | EphemeralConsumer) -> None:
         self.consumers.pop(consumer, None)
 
 
@@ -138,6 +138,7 @@ class PulsarTransport:
                 concurrency=concurrency,
                 on_delivery=on_delivery,
                 on_cancelled=on_cancelled,
+                on_closed=live.forget_consumer,
             )
             live.consumers[reading] = None
             return reading

@@ -46,13 +46,19 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 def check(message: QueueMessage) -> None:
     """Raise ``InvalidMessageError`` for what is too large for Pulsar."""
-    size = len(message.body) + len(message.message_id) * 4
+    texts = len(message.message_id) + len(message.content_type) + len(message.correlation_id or "")
+    key = message.ordering_key or ""  # it goes twice, as the message's key too
+    size = len(message.body) + (texts + 2 * len(key)) * 4
     for name, value in message.headers.items():
         size += (len(name) + len(value)) * 4 + 8
     if size <= MAX_BYTES:
         return
-    size = len(message.body) + sum(
-        len(text.encode()) + 4 for name, value in properties_of(Envelope(message)).items() for text in (name, value)
+    size = (
+        len(message.body)
+        + len(key.encode())
+        + sum(
+            len(text.encode()) + 4 for name, value in properties_of(Envelope(message)).items() for text in (name, value)
+        )
     )
     if size > MAX_BYTES:
         raise InvalidMessageError(
