@@ -11,7 +11,7 @@ from factflow_infra.errors import QueueConnectionError
 from factflow_infra.queue.destinations import parse_destination
 from factflow_infra.queue.transport import Address, Envelope
 from factflow_infra_testing.broker.addresses import place_of, wire_names_of
-from factflow_infra_testing.broker.faults import FAILOVER_SECONDS
+from factflow_infra_testing.broker.faults import BROKER_RESTART, FAILOVER, FAILOVER_SECONDS, RESET
 from factflow_infra_testing.broker.lanes import LATENCY
 from factflow_infra_testing.broker.link import Link
 from factflow_infra_testing.broker.model import Broker
@@ -118,7 +118,11 @@ class SimulatedBroker(Strikes):
         self.broker.observer = callback if len(self._observers) == 1 else self._tell
 
     def restart(self, *, crash: bool = False, spare_laboratory: bool = False) -> None:
-        """Restart the broker now; it is back after ``downtime``. Faults pass the test's own connections by."""
+        """Restart the broker now; it is back after ``downtime``. ``spare_laboratory``: the test's own connections go on."""
+        self._note_by_hand(BROKER_RESTART)
+        self._restart(crash=crash, spare_laboratory=spare_laboratory)
+
+    def _restart(self, *, crash: bool, spare_laboratory: bool) -> None:
         self.advance()
         for link in list(self._links):
             if link.exposed or not spare_laboratory:
@@ -129,6 +133,10 @@ class SimulatedBroker(Strikes):
 
     def fail_over(self, host: str, *, seconds: float = FAILOVER_SECONDS) -> None:
         """One of ``hosts`` goes down for so long, with the connections to it; the other goes on, or takes over."""
+        self._note_by_hand(FAILOVER)
+        self._fail_over(host, seconds)
+
+    def _fail_over(self, host: str, seconds: float) -> None:
         self.advance()
         self._host_up_at[host] = self.loop.time() + seconds
         for link in list(self._links):
@@ -143,6 +151,7 @@ class SimulatedBroker(Strikes):
 
     def disconnect(self, client: str) -> None:
         """Reset every connection of ``client``; it notices, and may connect again."""
+        self._note_by_hand(RESET, client)
         self.advance()
         for link in list(self._links):
             if link.client == client:

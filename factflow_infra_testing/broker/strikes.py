@@ -19,6 +19,7 @@ from factflow_infra_testing.broker.faults import (
     DELAYS,
     DELIVERY_DELAYED,
     FAILOVER,
+    FAILOVER_SECONDS,
     HALF_OPEN,
     PUBLISH_LOST,
     PUBLISH_REFUSED,
@@ -71,8 +72,8 @@ class Strikes:
 
     if TYPE_CHECKING:
 
-        def restart(self, *, crash: bool = False, spare_laboratory: bool = False) -> None: ...
-        def fail_over(self, host: str) -> None: ...
+        def _restart(self, *, crash: bool, spare_laboratory: bool) -> None: ...
+        def _fail_over(self, host: str, seconds: float) -> None: ...
 
     # --- connecting -------------------------------------------------------------------------------------------------
 
@@ -230,14 +231,19 @@ class Strikes:
         if line.hosts is None:
             line.reset("the broker's host went down")
         else:
-            self.fail_over(line.hosts[1])
+            self._fail_over(line.hosts[1], FAILOVER_SECONDS)
 
     def _restart_by_fault(self, choice: int) -> None:
-        self.restart(crash=choice == 2, spare_laboratory=True)
+        self._restart(crash=choice == 2, spare_laboratory=True)
 
     def _note_fault(self, kind: str, label: str, link: Line, key: str) -> None:
         if self._observers:
             self._tell(BrokerEvent(self.loop.time(), FAULT, label, key, 0, client=link.client, reason=kind))
+
+    def _note_by_hand(self, kind: str, client: str = "") -> None:
+        """The test itself has the broker suffer a fault of this kind."""
+        if self._observers:
+            self._tell(BrokerEvent(self.loop.time(), FAULT, self.profile.name, "", 0, client=client, reason=kind))
 
     def _tell(self, event: BrokerEvent) -> None:
         for observer in self._observers:

@@ -47,7 +47,7 @@ class Observing:
         self._events: list[BrokerEvent] = []
         self._allowed_events = RESTLESS_EVENTS
         self._keys: set[str] = set()
-        self._parted = False  # by hand: a fault that the decisions do not know of
+        self._struck = False  # by a fault of the broker or the network, whether the decisions know of it or the test did it by hand
         loop.network.on_fault = self._network_fault
 
     def time(self) -> float:
@@ -66,6 +66,7 @@ class Observing:
             return
         self._events.append(event)
         if event.kind == FAULT:
+            self._struck = True
             self.history.note(event.time, event.client or "broker", "fault", event.queue, event.key, event.reason)
         elif event.kind == ACCEPTED:
             self._keys.add(event.key)
@@ -98,7 +99,7 @@ class Observing:
 
     def excuses(self, error: BaseException) -> bool:
         """Whether a crash may be put down to the faults of this run."""
-        return (self._parted or bool(self._decisions.deviations)) and not isinstance(error, AssertionError)
+        return (self._struck or bool(self._decisions.deviations)) and not isinstance(error, AssertionError)
 
     def fail(self, error: BaseException) -> None:
         """End the run with ``error``."""

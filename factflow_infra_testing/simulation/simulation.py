@@ -125,7 +125,7 @@ class Simulation(Draining):
         under way arrives when it heals, unless heartbeats are missed first. The test's own connections go on.
         """
         pairs = self._pairs(one, other)
-        self._parted = True
+        self._struck = True
         self.history.note(self.time(), LABORATORY, "partition", f"{one}, {other}")
         for pair in pairs:
             if seconds is None:

@@ -1,5 +1,7 @@
 """The checks on whole runs: what is right is not called broken, whichever way the messages came and went."""
 
+import asyncio
+
 import aio_pika
 import pytest
 from simulated_runs import forever, message, passing
@@ -102,3 +104,48 @@ def test_what_came_back_before_it_was_first_handled_has_no_order_to_keep():
         assert sim.check.fifo_per_key("orders").judgement is Judgement.PASS
 
     passing(scenario)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_broker_that_the_test_crashes_may_flag_what_it_kept(crash):
+    async def worker(process):
+        async def handle(_):
+            await asyncio.sleep(5)
+
+        await process.queue("rabbitmq-classic").subscribe("orders", handle, prefetch=1)
+        await forever()
+
+    async def scenario(sim):
+        sim.start(worker, name="worker")
+        for name in "abc":
+            await sim.queue("rabbitmq-classic").publish("orders", message(name))
+        await sim.sleep(1)
+        sim.broker("rabbitmq-classic").restart(crash=crash)
+        await sim.drain()
+        sim.check.queue("orders")
+        assert [op.detail for op in sim.history.of("fault")] == ["broker-restart"]
+
+    passing(scenario)
+
+
+@pytest.mark.parametrize("how", ["restart", "disconnect", "fail_over"])
+def test_what_the_test_does_to_a_broker_is_in_the_history_and_excuses_a_crash(how):
+    async def fragile(process):
+        queue = process.queue()
+        await queue.publish("orders", message("a"))
+        for _ in range(60):
+            await asyncio.sleep(1)
+            if not queue.health().connected:
+                raise OSError("it is gone")
+
+    async def scenario(sim):
+        process = sim.start(fragile, name="worker")
+        await sim.sleep(5)
+        arguments = {"disconnect": ["worker"], "fail_over": ["rabbitmq-quorum"]}.get(how, [])
+        getattr(sim.broker(), how)(*arguments)
+        await sim.sleep(10)
+        assert process.lives > 1
+
+    told = {"restart": "broker-restart", "disconnect": "reset", "fail_over": "failover"}
+    record = passing(scenario)
+    assert [op.detail for op in record.history.of("fault")] == [told[how]]
