@@ -35,6 +35,7 @@ from factflow_infra.queue.factory import QueueProviderFactory
 from factflow_infra.queue.settings import QueueSettings
 from factflow_infra.storage.factory import StorageProviderFactory
 from factflow_infra.storage.filesystem import FilesystemStorageProvider
+from factflow_infra.storage.minio import MinioStorageProvider, S3Options
 from factflow_infra.storage.settings import StorageSettings
 from factflow_infra_testing import Fault, Faults, Simulation, SimulationSession, simulate
 from factflow_infra_testing.broker.events import ACCEPTED
@@ -438,7 +439,11 @@ for _uri, _error, _says in (
     ("amqp://host/#v", SettingsError, ("'#'", "%23")),
     ("amqp://host/?prefetsh=1", SettingsError, ("'prefetsh'", "prefetch")),
     ("amqp://host/?prefetch=0", SettingsError, ("prefetch", "greater than or equal to 1")),
-    ("amqp://host/?prefetch=many", SettingsError, ("prefetch", "integer")),
+    ("amqp://host/?prefetch=many", SettingsError, ("prefetch", "integer", "got 'many'")),
+    ("amqp://host/?heartbeat=70000", SettingsError, ("heartbeat", "65534", "got 70000.0")),
+    ("amqp://host/?tls_ca_file=ca.pem", SettingsError, ("tls_ca_file", "amqp:// is not encrypted", "amqps://")),
+    ("stomp://host/?tls_ca_file=ca.pem", SettingsError, ("tls_ca_file", "stomp+ssl://")),
+    ("pulsar://host/?tls_cert_file=c&tls_key_file=k", SettingsError, ("tls_cert_file", "pulsar+ssl://")),
     ("amqp://a,stomp://b", SettingsError, ("'amqp'", "'stomp'")),
     ("amqp://a,,b", SettingsError, ("empty part",)),
     ("stomp://host/vhost", SettingsError, ("no path", "'vhost'")),
@@ -485,6 +490,7 @@ for _uri, _says in (
     ("file:///var/data?creat_root=1", ("'creat_root'", "create_root, max_concurrency")),
     ("file:///var/data?create_root=1&create_root=0", ("'create_root' twice",)),
     ("file:///var/data?create_root=perhaps", ("create_root='perhaps'",)),
+    ("s3://b", ("'b'", "3 to 63 letters")),
     ("s3://key:secret@bucket", ("s3://<bucket>[/prefix]", "FACTFLOW_STORAGE_ACCESS_KEY")),
     ("s3://bucket?secret_key=x", ("secret_key in a URI", "FACTFLOW_STORAGE_SECRET_KEY")),
     ("minio://bucket", ("minio:// needs endpoint", "FACTFLOW_STORAGE_ENDPOINT")),
@@ -507,6 +513,18 @@ row("storage settings of a wrong type", SettingsError, "StorageSettings, a URI o
 row("a storage scheme that is none", SettingsError, "'My://'", "lower-case")(
     lambda _: StorageProviderFactory().register("My://", lambda _: None)
 )
+row("a storage setting twice", SettingsError, "max_concurrency is given twice", "in the storage URI and beside it")(
+    lambda _: create_storage_provider("file:///var/data?max_concurrency=4", max_concurrency=8)
+)
+for _values, _says in (
+    ({"max_attempts": "4"}, ("max_attempts", "a whole number from 1 to 100", "not '4'")),
+    ({"max_concurrency": 2.5}, ("max_concurrency", "a whole number", "not 2.5")),
+    ({"max_concurrency": True}, ("max_concurrency", "not True")),
+    ({"read_timeout": None}, ("read_timeout", "a number from 0.001", "not None")),
+    ({"endpoint_url": 9000}, ("the endpoint must be http://host[:port]",)),
+):
+    row(f"S3Options {_values!r}", SettingsError, *_says)(lambda _, values=_values: S3Options(**values))
+row("a bucket of a wrong type", SettingsError, "bucket 7 is no bucket name")(lambda _: MinioStorageProvider(7))
 for _bad in (None, 7, "nul\0"):
     row(f"filesystem root {_bad!r}", SettingsError, "root must be the path of a folder", repr(_bad))(
         lambda _, bad=_bad: FilesystemStorageProvider(bad)

@@ -5,12 +5,13 @@ No secret is in any repr or error: credentials are taken out of the URI at once,
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from factflow_infra.errors import SettingsError
@@ -28,6 +29,7 @@ DEFAULT_PORTS: Final[Mapping[str, int]] = {
     "pulsar+ssl": 6651,
 }
 """The ports that are meant where the URI names none."""
+_ENCRYPTED: Final = {"amqp": "amqps", "stomp": "stomp+ssl", "pulsar": "pulsar+ssl"}
 _SECRET_FIELDS: Final = frozenset({"uri", "username", "password"})
 _NOT_IN_A_QUERY: Final = frozenset({"uri", "username", "password"})
 
@@ -83,7 +85,7 @@ class QueueSettings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            problem = _explain(error, values)
+            problem = _explain(error)
         else:
             return
         raise SettingsError(problem)
@@ -103,7 +105,7 @@ class QueueSettings(BaseSettings):
             existing = given.get(name)
             if isinstance(existing, SecretStr):
                 existing = existing.get_secret_value()
-            if existing is not None and str(existing) != value:
+            if existing is not None and str(existing) != value and not _is_same(cls, name, existing, value):
                 raise ValueError(f"{name} is given twice, in the URI and beside it, with different values")
             merged[name] = value
         return merged
@@ -122,6 +124,10 @@ class QueueSettings(BaseSettings):
             raise ValueError("reconnect_base must be at most reconnect_cap")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file belong together")
+        encrypted = _ENCRYPTED.get(self.scheme) if self.uri else None
+        for name in ("tls_ca_file", "tls_cert_file"):
+            if encrypted is not None and getattr(self, name) is not None:
+                raise ValueError(f"{name} is set, but {self.scheme}:// is not encrypted: use {encrypted}://")
         return self
 
     @property
@@ -139,8 +145,13 @@ class QueueSettings(BaseSettings):
         return self.endpoints[0].scheme
 
     def changed(self, **overrides: Any) -> QueueSettings:
-        """These settings with others in place of some, checked anew."""
-        return QueueSettings(**{**self.model_dump(), **overrides})
+        """These settings with others in place of some, checked anew. What a new URI says goes before what was set until now."""
+        kept = self.model_dump()
+        if "uri" in overrides:
+            with suppress(ValueError):  # it is told below
+                for name in _read_uris(overrides["uri"], set(kept) - _NOT_IN_A_QUERY)[1]:
+                    del kept[name]
+        return QueueSettings(**{**kept, **overrides})
 
     def engine_options(self) -> EngineOptions:
         """What of these settings the engine heeds, whatever the broker."""
@@ -152,6 +163,15 @@ class QueueSettings(BaseSettings):
             prefetch=self.prefetch,
             max_message_bytes=self.max_message_bytes,
         )
+
+
+def _is_same(settings: type[QueueSettings], name: str, one: object, other: str) -> bool:
+    """Whether two spellings are one value: ``30`` and ``30.0``, ``False`` and ``false``."""
+    read = TypeAdapter(cast("Any", settings.model_fields[name].annotation)).validate_python
+    try:
+        return read(one) == read(other)
+    except ValidationError:
+        return False
 
 
 def _read_uris(given: object, allowed: set[str]) -> tuple[list[str], dict[str, str]]:
@@ -223,15 +243,16 @@ def _endpoint(uri: str) -> Endpoint:
     return Endpoint(split.scheme, host, split.port or DEFAULT_PORTS.get(split.scheme, 0), unquote(split.path[1:]))
 
 
-def _explain(error: ValidationError, values: Mapping[str, Any]) -> str:
+def _explain(error: ValidationError) -> str:
     """What is wrong with which setting, for people, without what must not be shown."""
     lines: list[str] = []
-    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+    for problem in error.errors(include_url=False, include_context=False):
         name = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown setting {name!r}; known: {', '.join(sorted(QueueSettings.model_fields))}")
             continue
         reason = problem["msg"].removeprefix("Value error, ")
-        shown = f", got {values[name]!r}" if name in values and name not in _SECRET_FIELDS else ""
+        # Without a name it is about all of them, secrets too.
+        shown = f", got {cast('object', problem['input'])!r}" if name and name not in _SECRET_FIELDS else ""
         lines.append(f"{name}: {reason}{shown}" if name else reason)
     return "; ".join(lines)

@@ -16,7 +16,7 @@ def tls_context(settings: QueueSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.tls_ca_file)
         if settings.tls_cert_file is not None:
-            context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+            context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file, password=_no_passphrase)
     except (OSError, ssl.SSLError) as error:
         files = ", ".join(
             repr(file) for file in (settings.tls_ca_file, settings.tls_cert_file, settings.tls_key_file) if file
@@ -26,3 +26,10 @@ def tls_context(settings: QueueSettings) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _no_passphrase() -> str:
+    # Without an answer from here OpenSSL asks at the terminal, and a service waits for it for ever.
+    raise SettingsError(
+        "tls_key_file is encrypted, and there is no setting for its passphrase: give the key without one"
+    )

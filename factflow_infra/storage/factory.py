@@ -90,7 +90,7 @@ def _complete(settings: object, overrides: dict[str, Any]) -> StorageSettings:
     if isinstance(settings, str):
         return StorageSettings(**{"uri": settings, **overrides})
     if isinstance(settings, StorageSettings):
-        return StorageSettings(**{**settings.model_dump(), **overrides}) if overrides else settings
+        return StorageSettings(**{**settings.model_dump(exclude_unset=True), **overrides}) if overrides else settings
     raise SettingsError(f"settings must be StorageSettings, a URI or None, not {type(settings).__name__}")
 
 
@@ -123,12 +123,21 @@ def _parameters(query: str, known: tuple[str, ...], form: str) -> dict[str, str]
     return parameters
 
 
+def _merged(settings: StorageSettings, parameters: dict[str, str]) -> StorageSettings:
+    """``settings`` with what their URI says, which must be the same where both say it."""
+    merged = _complete(settings, dict(parameters))
+    for name in parameters:
+        if name in settings.model_fields_set and getattr(settings, name) != getattr(merged, name):
+            raise SettingsError(f"{name} is given twice, in the storage URI and beside it, with different values")
+    return merged
+
+
 def _build_file(settings: StorageSettings) -> StorageProtocol:
     from factflow_infra.storage.filesystem import FilesystemStorageProvider
 
     form = "file://<absolute path>"
     parts = _split(settings.uri, form)
-    merged = _complete(settings, dict(_parameters(parts.query, _FILE_PARAMETERS, form)))
+    merged = _merged(settings, _parameters(parts.query, _FILE_PARAMETERS, form))
     if parts.netloc not in ("", "localhost"):
         raise SettingsError(
             f"a file URI names no host: use {form} with three slashes, as in file:///var/data, for an absolute path"
@@ -155,8 +164,7 @@ def _build_bucket(settings: StorageSettings, scheme: str) -> StorageProtocol:
             f"the storage URI has more than a bucket before the path: use {form}; the server goes into endpoint, "
             "credentials into FACTFLOW_STORAGE_ACCESS_KEY and FACTFLOW_STORAGE_SECRET_KEY"
         )
-    parameters = _parameters(parts.query, _S3_PARAMETERS, form)
-    merged = _complete(settings, dict(parameters))
+    merged = _merged(settings, _parameters(parts.query, _S3_PARAMETERS, form))
     if scheme == "minio":
         _require(merged, "endpoint", "pass endpoint=..., set FACTFLOW_STORAGE_ENDPOINT, or add ?endpoint=host:port")
         for name in ("access_key", "secret_key"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from factflow_infra.errors import ProviderUnavailableError, SettingsError
 from factflow_infra.queue.factory import QueueProviderFactory, create_queue_provider
 from factflow_infra.queue.options import EngineOptions
 from factflow_infra.queue.settings import Endpoint, QueueSettings
+from factflow_infra.queue.tls import tls_context
 
 SECRET = "hunter2"
 
@@ -77,7 +79,9 @@ BAD = [
     ({"uri": f"amqp://u:{SECRET}@a,amqp://u:{SECRET}2@b"}, "the URIs disagree about password"),
     ({"uri": "amqp://h?prefetsch=1"}, "unknown query parameter 'prefetsch'; known: connect_timeout, heartbeat"),
     ({"uri": f"amqp://h?password={SECRET}"}, "unknown query parameter 'password'"),
-    ({"uri": "amqp://h?prefetch=many"}, "prefetch: Input should be a valid integer"),
+    ({"uri": "amqp://h?prefetch=many"}, "parse string as an integer, got 'many'"),
+    ({"uri": "amqp://h", "tls_ca_file": "ca.pem"}, "tls_ca_file is set, but amqp:// is not encrypted: use amqps://"),
+    ({"uri": f"stomp://:{SECRET}@h?tls_cert_file=c&tls_key_file=k"}, "tls_cert_file is set, but stomp:// is not"),
     ({"uri": "amqp://h?prefetch=1", "prefetch": 2}, "prefetch is given twice"),
     ({"uri": 7}, "uri must be a str or a list of them, got int"),
     ({"uri": ["amqp://h", None]}, "got NoneType"),
@@ -108,6 +112,43 @@ def test_bad_settings(values, part):
         assert SECRET not in repr(error)
         error = error.__cause__ or error.__context__
     assert isinstance(caught.value, ValueError)
+
+
+def test_a_value_is_the_same_in_any_spelling():
+    settings = QueueSettings(uri="amqp://h?tls_verify=false&heartbeat=30.0&prefetch=7", heartbeat=30, tls_verify=False)
+    assert (settings.tls_verify, settings.heartbeat, settings.prefetch) == (False, 30.0, 7)
+    with pytest.raises(SettingsError, match="tls_verify is given twice"):
+        QueueSettings(uri="amqp://h?tls_verify=false", tls_verify=True)
+
+
+def test_the_environment_s_wrong_values_are_shown(monkeypatch):
+    monkeypatch.setenv("FACTFLOW_QUEUE_PREFETCH", "few")
+    with pytest.raises(SettingsError, match=r"prefetch: .*, got 'few'$"):
+        QueueSettings(uri="amqp://h")
+
+
+def test_a_new_uri_brings_its_own_settings():
+    settings = QueueSettings(uri=f"amqp://u:{SECRET}@h?heartbeat=5")
+    moved = settings.changed(uri=f"amqp://v:{SECRET}2@other?prefetch=50")
+    assert (moved.username, moved.password.get_secret_value(), moved.prefetch) == ("v", SECRET + "2", 50)
+    assert moved.heartbeat == 5.0
+    assert settings.changed(uri="amqp://other").username == "u"
+    with pytest.raises(SettingsError, match="prefetch is given twice"):
+        settings.changed(uri="amqp://other?prefetch=50", prefetch=51)
+    with pytest.raises(SettingsError, match="must look like"):
+        settings.changed(uri="other")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on this machine")
+def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_passphrase(tmp_path):
+    """OpenSSL would ask at the terminal, and the event loop would wait."""
+    making = ["req", "-x509", "-newkey", "rsa:2048", "-passout", "pass:secret", "-subj", "/CN=x", "-days", "2"]
+    subprocess.run(
+        ["openssl", *making, "-keyout", "key.pem", "-out", "cert.pem"], cwd=tmp_path, check=True, capture_output=True
+    )
+    files = {"tls_cert_file": str(tmp_path / "cert.pem"), "tls_key_file": str(tmp_path / "key.pem")}
+    with pytest.raises(SettingsError, match="tls_key_file is encrypted"):
+        tls_context(QueueSettings(uri="amqps://h", **files))
 
 
 def test_settings_are_values():

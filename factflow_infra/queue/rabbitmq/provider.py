@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from factflow_infra.errors import SettingsError
 from factflow_infra.queue.engine import QueueProvider
@@ -14,6 +14,10 @@ from factflow_infra.queue.tls import tls_context
 
 if TYPE_CHECKING:
     from factflow_infra.queue.settings import QueueSettings
+
+
+_MOST_HEARTBEAT: Final = 65_534
+"""AMQP has 16 bits for it, and for what is longer the client turns it off without a word."""
 
 
 class RabbitMqQueueProvider(QueueProvider):
@@ -37,6 +41,9 @@ def options_of(settings: QueueSettings) -> RabbitMqOptions:
     vhosts = {endpoint.path or "/" for endpoint in endpoints}
     if len(vhosts) > 1:
         raise SettingsError(f"the URIs name different virtual hosts: {', '.join(sorted(vhosts))}")
+    heartbeat = math.ceil(settings.heartbeat)
+    if heartbeat > _MOST_HEARTBEAT:
+        raise SettingsError(f"heartbeat must be at most {_MOST_HEARTBEAT} seconds on AMQP, got {settings.heartbeat!r}")
     tls = endpoints[0].tls
     password = settings.password
     return RabbitMqOptions(
@@ -46,7 +53,7 @@ def options_of(settings: QueueSettings) -> RabbitMqOptions:
         vhost=vhosts.pop(),
         tls=tls,
         ssl_context=(lambda: tls_context(settings)) if tls else None,
-        heartbeat=math.ceil(settings.heartbeat),
+        heartbeat=heartbeat,
         connect_timeout=settings.connect_timeout / len(endpoints),
         request_timeout=settings.connect_timeout,
         queue_type=settings.queue_type,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 from factflow_infra.errors import SettingsError
+from factflow_infra.storage.keys import shown
 
 MIB = 1024 * 1024
 MIN_PART_SIZE = 5 * MIB
@@ -44,7 +45,9 @@ class S3Options:
     multipart_threshold: int = 16 * MIB
 
     def __post_init__(self) -> None:
-        if self.endpoint_url is not None and not _ENDPOINT.fullmatch(self.endpoint_url):
+        if self.endpoint_url is not None and not (
+            isinstance(cast("object", self.endpoint_url), str) and _ENDPOINT.fullmatch(self.endpoint_url)
+        ):
             raise SettingsError(
                 "the endpoint must be http://host[:port] or https://host[:port], without a path and without credentials"
             )
@@ -64,14 +67,16 @@ class S3Options:
 
 def validate_bucket(bucket: str) -> str:
     """``bucket`` itself, if S3 could hold a bucket of that name; else ``SettingsError``."""
-    if not _BUCKET.fullmatch(bucket):
+    if not isinstance(cast("object", bucket), str) or not _BUCKET.fullmatch(bucket):
         raise SettingsError(
-            f"bucket {bucket!r} is no bucket name: 3 to 63 letters, digits, '.', '-' and '_', "
+            f"bucket {shown(bucket)} is no bucket name: 3 to 63 letters, digits, '.', '-' and '_', "
             "a letter or digit first and last"
         )
     return bucket
 
 
 def _check_range(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise SettingsError(f"{name} must be from {least} to {most}, not {value}")
+    number = isinstance(cast("object", value), int if isinstance(least, int) else (int, float))
+    if not number or isinstance(value, bool) or not least <= value <= most:
+        kind = "a whole number" if isinstance(least, int) else "a number"
+        raise SettingsError(f"{name} must be {kind} from {least} to {most}, not {shown(value)}")
