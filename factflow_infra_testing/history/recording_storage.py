@@ -70,7 +70,7 @@ class RecordedStorage:
         request = self.provider.write(
             key, sent, metadata, content_type=content_type, if_absent=if_absent, if_match=if_match
         )
-        return await self._recorded("write", key, request, call, call.told)
+        return await self._recorded("write", key, request, call, call.written)
 
     async def get(self, key: str) -> StoredObject:
         call = StorageCall(self._store)

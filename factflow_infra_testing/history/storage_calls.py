@@ -62,6 +62,13 @@ class StorageCall:
         self.value = value_of(info.checksum, info.content_type, info.metadata)
         self.etag = info.etag
 
+    def written(self, info: ObjectInfo) -> None:
+        """As ``told``, of a write: what was asked for stays what must be read, whatever the provider says that it wrote."""
+        asked = self.value
+        self.told(info)
+        if asked is not None and self.value is not None:
+            self.value = Value(asked.content or self.value.content, asked.rest or self.value.rest)
+
 
 def value_of(checksum: str, content_type: str | None, metadata: Mapping[str, Any] | None) -> Value:
     """``checksum``: ``sha256:<hex>``, or empty where it is not known."""

@@ -4,7 +4,7 @@ import asyncio
 
 import aio_pika
 import pytest
-from simulated_runs import forever, message, passing
+from simulated_runs import forever, message, passing, run_once
 
 from factflow_infra.protocols import ErrorHandling
 from factflow_infra_testing.history.checkers import Judgement
@@ -149,3 +149,52 @@ def test_what_the_test_does_to_a_broker_is_in_the_history_and_excuses_a_crash(ho
     told = {"restart": "broker-restart", "disconnect": "reset", "fail_over": "failover"}
     record = passing(scenario)
     assert [op.detail for op in record.history.of("fault")] == [told[how]]
+
+
+class Altering:
+    """A storage that keeps another thing than it was given, and never says otherwise."""
+
+    def __init__(self, inner, alter):
+        self.inner = inner
+        self.alter = alter
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    async def write(self, key, data, metadata=None, **options):
+        return await self.inner.write(key, *self.alter(data, metadata), **options)
+
+
+async def pieces():
+    yield b"on"
+    yield b"e"
+
+
+async def shortened(data):
+    yield (b"".join([piece async for piece in data]))[:-1]
+
+
+@pytest.mark.parametrize("kind", ["filesystem", "s3"])
+@pytest.mark.parametrize(
+    ("data", "alter"),
+    [
+        (b"one", lambda data, metadata: (data, metadata)),
+        (b"one", lambda data, metadata: (data[:-1], metadata)),
+        (b"one", lambda data, _: (data, {"route_id": "r"})),
+        (pieces, lambda data, metadata: (data, metadata)),
+        (pieces, lambda data, metadata: (shortened(data), metadata)),
+    ],
+)
+def test_what_is_read_is_compared_with_what_was_asked_for_not_with_what_was_told(kind, data, alter):
+    async def scenario(sim):
+        storage = sim.storage(kind)
+        storage.provider = Altering(storage.provider, alter)
+        metadata = {"route_id": "r", "lineage_id": "l"}
+        await storage.write("k", data() if callable(data) else data, metadata, content_type="text/plain")
+        await storage.get("k")
+        await sim.drain()
+        sim.check.storage(kind)
+
+    honest = alter(b"one", {"lineage_id": "l"}) == (b"one", {"lineage_id": "l"})
+    failure = run_once(scenario).failure
+    assert (failure is None) == honest, failure
