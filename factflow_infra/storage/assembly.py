@@ -14,10 +14,8 @@ class Assembly:
 
     def __init__(self, size: int) -> None:
         # ``BytesIO.getvalue`` gives this very memory away, where a ``bytearray`` would be copied into ``bytes``.
-        self._buffer = BytesIO()
-        if size:
-            self._buffer.seek(size - 1)
-            self._buffer.write(b"\0")
+        # And zeros that are asked for as such are given by the operating system piece by piece, when something is put there.
+        self._buffer = BytesIO(bytes(size))
         self._digest = hashlib.sha256()
         self.hashed = 0
 

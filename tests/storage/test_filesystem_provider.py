@@ -27,6 +27,7 @@ from factflow_infra.errors import (
 from factflow_infra.protocols import StorageProtocol
 from factflow_infra.storage.filesystem import FilesystemStorageProvider, steps
 from factflow_infra.storage.filesystem.tree import Tree
+from factflow_infra.storage.metadata import MAX_METADATA_BYTES
 from factflow_infra_testing.storage.disk import DiskFcntl, DiskOs
 
 
@@ -281,6 +282,23 @@ async def test_a_damaged_sidecar_is_corruption(root, damage):
                 await call
         await storage.write("k", b"new", {"v": 2})
         assert (await storage.get("k")).info.metadata == {"v": 2}
+
+
+@pytest.mark.asyncio
+async def test_a_sidecar_longer_than_any_is_not_read(root, monkeypatch):
+    one_thread()
+    async with FilesystemStorageProvider(root) as storage:
+        longest = {"text": "x" * (MAX_METADATA_BYTES - len('{"text":""}'))}
+        await storage.write("k", b"data", longest)
+        await storage.write("k", b"again", longest)  # beside the record of the version before
+        assert (await storage.get("k")).info.metadata == longest
+        overwrite_raw(root, "k.meta.json", b" " * 5_000_000)
+        reads = []
+        read = steps.read
+        monkeypatch.setattr(steps, "read", lambda descriptor, count: reads.append(count) or read(descriptor, count))
+        with pytest.raises(CorruptObjectError, match="no readable record"):
+            await storage.read("k")
+        assert sum(reads) < 1_000_000
 
 
 @pytest.mark.asyncio

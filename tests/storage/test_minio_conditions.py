@@ -5,9 +5,25 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from minio_support import Enforcing, Faults, Ignoring, Journal, lose_answer, pieces, refuse, stored_keys, unreachable
+from minio_support import (
+    Enforcing,
+    Faults,
+    Ignoring,
+    Journal,
+    lose_answer,
+    pieces,
+    refuse,
+    stored_keys,
+    unreachable,
+    uploads,
+)
 
-from factflow_infra.errors import PreconditionFailedError, StorageUnreachableError, UnsupportedOperationError
+from factflow_infra.errors import (
+    PreconditionFailedError,
+    StorageError,
+    StorageUnreachableError,
+    UnsupportedOperationError,
+)
 from factflow_infra.storage.minio import conditions
 from factflow_infra_testing.storage.s3 import SimulatedS3
 
@@ -129,6 +145,14 @@ async def test_each_condition_is_tried_once_and_leaves_nothing(s3, storage):
         await asyncio.gather(*(storage.write(f"b{n}", b"1", if_absent=True) for n in range(3)))
         assert len([line for line in journal.lines if "probe" in line]) == first > 0
     assert [key for key in stored_keys(s3) if "factflow" in key] == []
+
+
+@pytest.mark.asyncio
+async def test_a_probe_that_fails_amid_its_upload_leaves_none_behind(s3):
+    provider = s3.provider(part_size=5 * 1024 * 1024, multipart_threshold=1)
+    with s3.intercept(Faults("PUT", "probe.*partNumber", refuse(403, "AccessDenied"))), pytest.raises(StorageError):
+        await provider.write("k", pieces(b"1" * 6_000_000), if_absent=True)
+    assert uploads(s3) == []
 
 
 @pytest.mark.asyncio

@@ -18,6 +18,7 @@ from factflow_infra.errors import (
     StorageClosedError,
 )
 from factflow_infra.protocols import StorageProtocol
+from factflow_infra.storage.metadata import MAX_METADATA_BYTES
 from factflow_infra.storage.minio import MinioStorageProvider, S3Options, envelope, writing
 from factflow_infra_testing.storage.s3 import SimulatedS3
 
@@ -133,6 +134,43 @@ async def test_damaged_metadata_is_corruption_and_can_be_overwritten_and_deleted
             await call("k")
     await storage.write("k", b"2")
     assert await storage.read("k") == b"2"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("text", ['{"metadata":' + "[" * 1500, "[]", '{"size":"1"}'], ids=["nested", "list", "fields"])
+async def test_metadata_of_somebody_hostile_is_corruption_and_can_be_overwritten_and_deleted(s3, storage, text):
+    """Its checksum is right: whoever may write to the bucket can see to that."""
+    for mend in (lambda: storage.write("k", b"2"), lambda: storage.delete("k")):
+        s3.client.put_object(Bucket=s3.bucket, Key="k", Body=b"1", Metadata=envelope.inline_metadata("1" * 32, text))
+        for call in (storage.stat, storage.get):
+            with pytest.raises(CorruptObjectError, match=r"'k'.* cannot be read"):
+                await call("k")
+        await mend()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "body", [b"\xff\xfe", b"[" * 100_000, b"", b" " * 9_000_000], ids=["text", "nested", "none", "long"]
+)
+async def test_a_sidecar_of_somebody_hostile_is_corruption_and_is_not_read_without_end(s3, storage, body):
+    for mend in (lambda: storage.write("k", b"2"), lambda: storage.delete("k")):
+        await storage.write("k", b"1", LARGE)
+        (sidecar,) = (key for key in stored_keys(s3) if "metadata/" in key)
+        fields = envelope.sidecar_metadata(body, "k")
+        s3.client.put_object(Bucket=s3.bucket, Key=sidecar, Body=body, Metadata=fields)
+        says = "was not read" if len(body) > envelope.MAX_SIDECAR_BYTES else "cannot be read"
+        for call in (storage.stat, storage.get):
+            with pytest.raises(CorruptObjectError, match=f"'k'.* {says}"):
+                await call("k")
+        await mend()
+
+
+@pytest.mark.asyncio
+async def test_the_longest_metadata_there_can_be_comes_back(storage):
+    """Spaces take six times as much room in a sidecar."""
+    longest = {"text": " " * (MAX_METADATA_BYTES - len('{"text":""}'))}
+    await storage.write("k", b"1", longest)
+    assert (await storage.stat("k")).metadata == longest
 
 
 @pytest.mark.asyncio

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import threading
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from minio_support import Faults, corrupt, reset, truncate
 
 from factflow_infra.errors import CorruptObjectError, StorageIOError, StorageUnreachableError
+from factflow_infra.storage.assembly import Assembly
 from factflow_infra.storage.minio import options, ranges
 from factflow_infra.storage.minio.envelope import Version
 from factflow_infra_testing.storage.s3 import SimulatedS3
@@ -39,6 +42,22 @@ async def storage(s3):
     await s3.provider().write("k", OLD, {"v": 1})
     async with s3.provider(part_size=SIZE, multipart_threshold=SIZE) as provider:
         yield provider  # closed before the next test: ranges of a read that failed are still asked for, and may overwrite
+
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc on this machine")
+def test_making_room_for_a_large_object_does_not_touch_its_memory():
+    """On the event loop, which would stand still meanwhile: half a second for a GiB."""
+    size = 256 * 1024 * 1024
+    before = resident_bytes()
+    assembly = Assembly(size)
+    assert resident_bytes() - before < size // 8
+    assembly.put(size - 3, b"end")
+    assert assembly.take()[-4:] == b"\0end"
+    assert resident_bytes() - before < size // 8
 
 
 def start_of(request):

@@ -24,13 +24,21 @@ from typing import TYPE_CHECKING, Any, cast
 from factflow_infra.errors import CorruptObjectError, StorageIOError
 from factflow_infra.storage.filesystem import failures, steps
 from factflow_infra.storage.keys import SIDECAR_SUFFIX, shown
-from factflow_infra.storage.metadata import DEFAULT_CONTENT_TYPE, Record, canonical_json, utc_from_ns
+from factflow_infra.storage.metadata import (
+    DEFAULT_CONTENT_TYPE,
+    MAX_METADATA_BYTES,
+    Record,
+    canonical_json,
+    utc_from_ns,
+)
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Generator
 
 READ_SIZE = 1024 * 1024
+MAX_SIDECAR_BYTES = 2 * MAX_METADATA_BYTES + 64 * 1024
+"""More than a sidecar takes: two records, which have little beside their metadata."""
 _FORMAT = 1
 _LOOKS = 64
 
@@ -187,6 +195,8 @@ def _sidecar(parent: int, name: str) -> bytes | None:
         found = steps.status(descriptor)
         if not steps.is_regular(found):
             raise failures.link_refused(name + SIDECAR_SUFFIX)
+        if found.st_size > MAX_SIDECAR_BYTES:
+            return b""  # which is no record either
         pieces: list[bytes] = []
         while data := steps.read(descriptor, READ_SIZE):
             pieces.append(data)

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from factflow_infra.errors import BucketNotFoundError, CorruptObjectError
 from factflow_infra.storage.keys import shown
 from factflow_infra.storage.minio.envelope import (
+    MAX_SIDECAR_BYTES,
     Version,
     record_of_sidecar,
     sidecar_metadata,
@@ -100,7 +101,7 @@ class Calls:
                 raise self.error(error, key) from error
             try:
                 with closing(answer["Body"]) as body:  # its own ``with`` gives what does not check the length
-                    content = body.read()
+                    content = body.read() if answer["ContentLength"] <= MAX_SIDECAR_BYTES else b""
                 return record_of_sidecar(key, cast("Mapping[str, Any]", answer), content)
             except BrokenBodyError as error:
                 if attempt >= self.max_attempts:

@@ -165,9 +165,9 @@ class _Probe:
     def _complete(self, key: str, **condition: str) -> None:
         where = {"Bucket": self._bucket, "Key": key}
         upload = self._client.create_multipart_upload(**where)["UploadId"]
-        part = self._client.upload_part(**where, UploadId=upload, PartNumber=1, Body=_BODY)
-        parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
         try:
+            part = self._client.upload_part(**where, UploadId=upload, PartNumber=1, Body=_BODY)
+            parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
             self._client.complete_multipart_upload(**where, UploadId=upload, MultipartUpload=parts, **condition)
         except RequestError:
             self._client.abort_multipart_upload(**where, UploadId=upload)

@@ -37,6 +37,8 @@ another one."""
 KEY = "factflow-key"
 """Of a sidecar: the object it is for, so that one that is no longer needed can be told."""
 
+MAX_SIDECAR_BYTES = 8 * 1024 * 1024
+"""More than the longest record takes: what metadata of 1 MiB has of spaces takes six times as much there."""
 MAX_INLINE = 1800
 """Characters of a record in object metadata: S3 allows 2,048 bytes for all names and values together."""
 
@@ -161,17 +163,22 @@ def version_of(key: str, response: Mapping[str, Any]) -> Version:
 
 
 def record_of_sidecar(key: str, response: Mapping[str, Any], body: bytes) -> Record:
+    """The record in a sidecar's ``body``, which nobody needs to have read where it is too long."""
+    if (length := response["ContentLength"]) > MAX_SIDECAR_BYTES:
+        raise CorruptObjectError(
+            f"object {shown(key)}: the sidecar with its metadata has {length} bytes, more than any has, and was not read"
+        )
     fields = {name.lower(): value for name, value in response["Metadata"].items()}
     if fields.get(CHECK) != hashlib.sha256(body).hexdigest():
         raise CorruptObjectError(f"object {shown(key)}: the sidecar with its metadata does not match its checksum")
-    return _parse(key, body.decode())
+    return _parse(key, body)
 
 
-def _parse(key: str, text: str) -> Record:
+def _parse(key: str, text: str | bytes) -> Record:
     try:
         fields = json.loads(text)
         return Record.from_json({"inode": 0, "mtime_ns": 0, **fields})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise CorruptObjectError(f"object {shown(key)}: its metadata cannot be read: {error}") from error
 
 

@@ -103,7 +103,9 @@ class _Ranges:
 
     def _fetch(self, start: int) -> None:
         """Put one range in its place; where the connection breaks, go on behind the last byte."""
-        body, self._body = (self._body, None) if start == 0 else (None, self._body)
+        body: StreamingBody | None = None
+        if start == 0:
+            body, self._body = self._body, None
         position, end = start, self._end(start)
         attempt = 0
         while position < end:
