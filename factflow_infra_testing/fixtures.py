@@ -76,8 +76,12 @@ def queue_provider(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def simulated_broker(request: pytest.FixtureRequest) -> Any:
-    """The simulated broker behind ``queue_provider``."""
-    return _stand_in(request, "simulated_broker", lambda sim, which: sim.broker(which), "rabbitmq")
+    """The simulated broker behind ``queue_provider``, whatever profile that has; or the one that its own parameter names."""
+    if hasattr(request, "param") or "queue_provider" not in request.fixturenames:
+        return _stand_in(request, "simulated_broker", lambda sim, which: sim.broker(which), "rabbitmq")
+    callspec: Any = getattr(request.node, "callspec", None)
+    which = "rabbitmq" if callspec is None else callspec.params.get("queue_provider", "rabbitmq")
+    return _stand_in(request, "simulated_broker", lambda sim, _: sim.broker(str(which).partition(":")[0]), "rabbitmq")
 
 
 @pytest.fixture

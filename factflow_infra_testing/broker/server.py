@@ -19,6 +19,8 @@ from factflow_infra_testing.broker.outcomes import Outcome
 from factflow_infra_testing.broker.pending import delayed, under_way
 from factflow_infra_testing.broker.profiles import profile_named
 from factflow_infra_testing.broker.strikes import Strikes
+from factflow_infra_testing.broker.topology import MOST_LABELS
+from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.search.decisions import PlannedDecisions
 
 if TYPE_CHECKING:
@@ -59,6 +61,9 @@ class SimulatedBroker(Strikes):
         self.up_at = 0.0
         self.last_activity = self.loop.time()
         self.dirty: deque[Line] = deque()
+        self.missed: dict[str, None] = {}
+        """Queues that somebody looked into and that were not there then."""
+        self._clients: dict[str, None] = {}
         self.hosts = (self.profile.name, f"{self.profile.name}-2")
         """Where it can be reached: each its own way in to the same queues."""
         self.links.watch(self._link_changed)
@@ -96,6 +101,8 @@ class SimulatedBroker(Strikes):
     def attach(self, line: Line) -> None:
         """A client is connected through ``line``: it meets the faults from now on, until ``forget``."""
         self._links[line] = None
+        if len(self._clients) < MOST_LABELS:
+            self._clients[line.client] = None
 
     def attached(self) -> tuple[Line, ...]:
         """The connections that there are, in the order in which they came."""
@@ -133,6 +140,10 @@ class SimulatedBroker(Strikes):
 
     def fail_over(self, host: str, *, seconds: float = FAILOVER_SECONDS) -> None:
         """One of ``hosts`` goes down for so long, with the connections to it; the other goes on, or takes over."""
+        if host not in self.hosts:
+            raise KitUsageError(
+                f"{self.profile.name!r} has no host called {host!r}; it has {', '.join(map(repr, self.hosts))}"
+            )
         self._note_by_hand(FAILOVER)
         self._fail_over(host, seconds)
 
@@ -150,7 +161,14 @@ class SimulatedBroker(Strikes):
         self.links.heal_all()
 
     def disconnect(self, client: str) -> None:
-        """Reset every connection of ``client``; it notices, and may connect again."""
+        """Reset every connection of ``client``, which is a process, from its second life on ``worker/2``; it notices, and may
+        connect again.
+        """
+        if client not in self._clients and len(self._clients) < MOST_LABELS:
+            known = ", ".join(map(repr, self._clients)) or "none so far"
+            raise KitUsageError(
+                f"no client called {client!r} has been connected to {self.profile.name!r}; connected: {known}"
+            )
         self._note_by_hand(RESET, client)
         self.advance()
         for link in list(self._links):
@@ -177,8 +195,15 @@ class SimulatedBroker(Strikes):
         self.broker.publish("", queue, message)
         self.flush()
 
+    def queues(self) -> list[str]:
+        """The queues that have been declared so far, as ``depth`` takes them; ``/topic/name#subscription`` is that of a subscription."""
+        return list(self.broker.labels)
+
     def depth(self, destination: str, *, subscription: str | None = None) -> int:
-        """How many messages a queue holds, ready and unacked; a topic's subscription is named beside it."""
+        """How many messages a queue holds, ready and unacked; a topic's subscription is named beside it.
+
+        0 where the queue is not there yet. In a simulation, one that is never there in a run without faults is an error at its end.
+        """
         return self.broker.depth(self._queue_name(destination, subscription))
 
     def messages(self, destination: str, *, subscription: str | None = None) -> list[QueueMessage]:
@@ -288,4 +313,8 @@ class SimulatedBroker(Strikes):
         for name in (place.queue, *wire_names_of(address)):
             if name in queues:
                 return name
-        return next((queue.name for queue in queues.values() if queue.label == place.label), place.queue)
+        for queue in queues.values():
+            if queue.label == place.label:
+                return queue.name
+        self.missed[place.label] = None
+        return place.queue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from factflow_infra_testing.broker.errors import RefusalCode, RefusedError
 from factflow_infra_testing.broker.exchanges import Exchange, ExchangeKind
@@ -29,6 +29,10 @@ def _default_options(profile: Profile) -> QueueOptions:
     )
 
 
+MOST_LABELS: Final = 10_000
+"""A broker that is served for days may see any number of queues."""
+
+
 class Topology:
     """What is declared. Declaring the same again changes nothing; declaring it otherwise is refused."""
 
@@ -36,6 +40,8 @@ class Topology:
         self.profile = profile
         self.now = 0.0
         self.queues: dict[str, Queue] = {}
+        self.labels: dict[str, None] = {}
+        """Of all queues that there have been, as far as ``MOST_LABELS`` reach."""
         self.exchanges: dict[str, Exchange] = {}
         self.timed_queues: dict[Queue, None] = {}
         self._segments = 0
@@ -100,6 +106,8 @@ class Topology:
             now=self.now,
         )
         self.queues[name] = queue
+        if len(self.labels) < MOST_LABELS:
+            self.labels[queue.label] = None
         if owner is not None:
             owner.exclusive[name] = queue
         if queue.timed or options.expires is not None:

@@ -25,6 +25,8 @@ INFO: Final = "info"
 """Whether it took effect cannot be known (Jepsen's ``:info``): either result must be accepted."""
 REDELIVERED: Final = "redelivered"
 """Begins the ``detail`` of a handling whose message had come back, however it ended."""
+MARKED: Final = frozenset({"fault", "kill", "pause", "terminate", "power-loss", "clock-jump"})
+"""Kinds of operations that are faults, or their direct effect."""
 LOOKS: Final = frozenset({"read", "stat", "list", "log"})
 """Kinds of operations that move nothing: a service that polls its storage is at rest."""
 

@@ -75,10 +75,19 @@ def _behind(handling: Operation, how: str) -> str:
 
 
 class RecordedQueue:
-    """A queue provider whose publishes and handlings are in the history. ``canonical`` gives destinations one spelling."""
+    """A queue provider whose publishes and handlings are in the history. ``canonical`` gives destinations one spelling;
+    ``subscribing`` is told how each subscription handles errors.
+    """
 
-    def __init__(self, provider: QueueProtocol, recorder: Recorder, canonical: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        provider: QueueProtocol,
+        recorder: Recorder,
+        canonical: Callable[[str], str],
+        subscribing: Callable[[ErrorHandling], None],
+    ) -> None:
         self.provider = provider
+        self._subscribing = subscribing
         self._recorder = recorder
         self._canonical = canonical
 
@@ -137,6 +146,7 @@ class RecordedQueue:
         error_handling: ErrorHandling = ErrorHandling(),  # noqa: B008 - frozen
     ) -> Subscription:
         recorder = self._recorder
+        self._subscribing(error_handling)
         target = subscribed(self._canonical(destination), subscription)
 
         async def recorded(message: QueueMessage) -> MessageStatus | None:
@@ -174,6 +184,7 @@ class RecordedQueue:
         subscription: str | None = None,
         error_handling: ErrorHandling = ErrorHandling(),  # noqa: B008 - frozen
     ) -> BatchHandleProtocol:
+        self._subscribing(error_handling)
         handle = await self.provider.subscribe_batch(
             destination,
             max_messages=max_messages,

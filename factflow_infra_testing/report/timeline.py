@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from factflow_infra_testing.history.operations import MARKED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from factflow_infra_testing.history.operations import Operation
-
-MARKED: Final = frozenset({"fault", "kill", "pause", "terminate", "power-loss", "clock-jump"})
-"""Kinds of operation that are faults, or their direct effect."""
 
 _LONG_KEY: Final = 12
 _SHORT_KEY: Final = 4

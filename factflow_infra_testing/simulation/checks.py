@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from factflow_infra_testing.history import checkers, storage_checkers
 from factflow_infra_testing.history.checkers import Judgement, Verdict
 from factflow_infra_testing.history.operations import subscribed
+from factflow_infra_testing.simulation.names import ASK_BEFORE, LABORATORY, check_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -106,6 +107,8 @@ class Checks:
     ) -> Verdict:
         """Never more than ``cap`` handlers at once in one process."""
         target = self._target(destination, subscription)
+        if process is not None:
+            check_known("process", process, (*self._sim.processes(), LABORATORY))
         return self._judge(checkers.in_flight_cap(self._sim.history, target, cap=cap, process=process), target)
 
     def exactly_once_effect(self, effects: Iterable[str], *, expected: Iterable[str] | None = None) -> Verdict:
@@ -154,7 +157,7 @@ class Checks:
             self._judge_storage(checker, kind, host, profile)
 
     def _judge_storage(self, checker: Checker, kind: str, host: str, profile: str | None) -> Verdict:
-        store = self._sim.store_name(kind, host, profile)
+        store = self._sim.known_store(kind, host, profile)
         verdict = checker(self._sim.history, store)
         if verdict.judgement is Judgement.FAIL:
             raise CheckFailedError(verdict)
@@ -166,7 +169,10 @@ class Checks:
         self.labels[label] = self.labels.get(label, False) or bool(condition)
 
     def _target(self, destination: str, subscription: str | None) -> str:
-        return subscribed(self._sim.canonical(destination), subscription)
+        target = subscribed(self._sim.canonical(destination), subscription)
+        if self._sim.drained_at is not None and self._sim.unhurt():
+            check_known("queue in this run", target, self._sim.queues(), ASK_BEFORE)
+        return target
 
     def _judge(self, verdict: Verdict, target: str) -> Verdict:
         drained_at = self._sim.drained_at

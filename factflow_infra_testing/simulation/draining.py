@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.history.operations import LOOKS
-from factflow_infra_testing.simulation.observing import LABORATORY, RESTLESS_EVENTS, restless
+from factflow_infra_testing.simulation.names import LABORATORY
+from factflow_infra_testing.simulation.observing import RESTLESS_EVENTS, restless
 from factflow_infra_testing.simulation.striking import Striking
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
+from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.search.run import RunRecord
 from factflow_infra_testing.simulation.runner import VIRTUAL_BUDGET, run
 from factflow_infra_testing.simulation.simulation import Simulation
@@ -42,6 +43,12 @@ def execute(
         sims.append(sim)
         try:
             await scenario(sim)
+            if strange := sim.strange_names():
+                raise KitUsageError("; ".join(strange))
+        except AssertionError as error:
+            for line in sim.strange_names():  # perhaps it says what it does because of them
+                error.add_note(f"Note: {line}.")
+            raise
         finally:
             sim.end()
 

@@ -13,8 +13,9 @@ from factflow_infra.queue.destinations import parse_destination
 from factflow_infra.queue.transport import DestinationKind
 from factflow_infra_testing.broker.events import ACCEPTED, ACKED, DEAD_LETTERED, DELIVERED, DROPPED, FAULT
 from factflow_infra_testing.history.checkers import Judgement, Verdict
-from factflow_infra_testing.history.operations import History
+from factflow_infra_testing.history.operations import MARKED, History
 from factflow_infra_testing.simulation.checks import CheckFailedError
+from factflow_infra_testing.simulation.names import LABORATORY, Names
 from factflow_infra_testing.simulation.owners import current_owner
 from factflow_infra_testing.simulation.processes import Incarnation
 
@@ -30,8 +31,6 @@ RESTLESS_EVENTS: Final = 10_000
 RESTLESS_EVENTS_A_MESSAGE: Final = 100
 """A run with more broker events than these allow is going round in circles, whatever the clock says. Faults may be why: then they
 end, and what happens from there on is counted."""
-LABORATORY: Final = "test"
-"""The name of the test itself, in histories."""
 
 
 class Observing:
@@ -47,6 +46,7 @@ class Observing:
         self._events: list[BrokerEvent] = []
         self._allowed_events = RESTLESS_EVENTS
         self._keys: set[str] = set()
+        self.names = Names()
         self._struck = False  # by a fault of the broker or the network, whether the decisions know of it or the test did it by hand
         loop.network.on_fault = self._network_fault
 
@@ -101,6 +101,11 @@ class Observing:
         """Whether a crash may be put down to the faults of this run."""
         return (self._struck or bool(self._decisions.deviations)) and not isinstance(error, AssertionError)
 
+    def unhurt(self) -> bool:
+        """Whether nothing has struck this run so far, neither by a plan nor by hand."""
+        struck = self._struck or bool(self._decisions.deviations)
+        return not struck and not any(op.kind in MARKED for op in self.history.operations)
+
     def fail(self, error: BaseException) -> None:
         """End the run with ``error``."""
         self.loop.abort(error)
@@ -148,6 +153,13 @@ class Observing:
             if name in queues and queues[name].label == target
         }
         return set(entries.values()) | delayed
+
+    def queues(self) -> dict[str, None]:
+        """Every queue, topic and subscription that anybody in this run has had to do with, as checks call them."""
+        told = {event.queue: None for event in self._events if event.queue}
+        told |= {op.target: None for op in self.history.of("publish", "handle", "settle")}
+        told |= {label: None for broker in self._brokers.values() for label in broker.queues()}
+        return told | {self.canonical(name): None for name in self.names.dead_letter_queues()}
 
     def has_consumer(self, target: str) -> bool:
         """Whether a live subscription takes from ``target``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import copy_context
 from inspect import isawaitable
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from factflow_infra_testing.errors import KitUsageError
@@ -167,6 +168,8 @@ class Process:
 
     def pause(self, seconds: float = PAUSE_SECONDS) -> None:
         """Run nothing of it for so many virtual seconds, as SIGSTOP, or a machine that is out of memory."""
+        if not 0 < seconds < inf:
+            raise KitUsageError(f"a process is paused for a number of `seconds` above 0, got {seconds!r}")
         life = self._life
         if life is None or life.paused:
             return

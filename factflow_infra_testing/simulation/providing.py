@@ -9,7 +9,8 @@ from factflow_infra_testing.api.tier import ApiTier
 from factflow_infra_testing.history.recording import RecordedQueue
 from factflow_infra_testing.history.recording_storage import RecordedStorage
 from factflow_infra_testing.history.storage_calls import disk_of
-from factflow_infra_testing.simulation.observing import LABORATORY, Observing
+from factflow_infra_testing.simulation.names import LABORATORY, check_known
+from factflow_infra_testing.simulation.observing import Observing
 from factflow_infra_testing.wire.tier import API, WIRE, WireTier, tier_of, tiers_of
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Providing(Observing):
         """
         self.unrecorded = True
         broker = self.broker(profile)
+        self.names.brokers[broker.profile.name] = None
         return self._api.uri(broker) if API in tiers_of(broker.profile) else self._wire.uri(broker)
 
     def provide_queue(
@@ -89,6 +91,7 @@ class Providing(Observing):
     ) -> QueueProtocol:
         """A queue provider for ``process``, or for the test itself."""
         broker = self.broker(profile)
+        self.names.brokers[broker.profile.name] = None
         tier = tier_of(broker.profile, tier or self.tier)
         if tier == API:
             provider = self._api.queue(broker, exposed=process is None and exposed, options=options)
@@ -105,7 +108,7 @@ class Providing(Observing):
             )
         if process is not None:
             self._providers.append((process, process.lives, provider))
-        return RecordedQueue(provider, process or self._laboratory, self.canonical)
+        return RecordedQueue(provider, process or self._laboratory, self.canonical, self.names.expect)
 
     def provide_storage(
         self,
@@ -119,6 +122,9 @@ class Providing(Observing):
         """A storage provider for ``process``, or for the test itself."""
         where = host or (process.host if process is not None else "localhost")
         store = self.store_name(kind, where, profile)
+        self.names.stores[store] = None
+        if kind != "s3":
+            self._has_disk(where, store, process)
         met = process is not None or exposed
         if met:
             self.parts[kind] = None
@@ -132,23 +138,43 @@ class Providing(Observing):
 
     def provide_disk(self, host: str, *, process: Process | None) -> str:
         """The folder of ``host``, for ``process`` or for the test itself."""
+        self._has_disk(host, disk_of(host), process)
         if process is not None:
             self.parts["filesystem"] = None
         return self._session.folder(host)
+
+    def _has_disk(self, host: str, store: str, process: Process | None) -> None:
+        self.names.hosts[host] = None
+        if process is None:
+            self.names.looked_at[store] = host
 
     @staticmethod
     def store_name(kind: str, host: str, profile: str | None) -> str:
         """What tells one store from the others of a run: disks belong to hosts, and each S3 profile has a bucket.
 
-        Raises ``SettingsError`` for a kind that there is not, and for a profile of the filesystem.
+        Raises ``SettingsError`` for a kind or a profile that there is not, and for a profile of the filesystem.
         """
         if kind == "s3":
+            if profile is not None:
+                from factflow_infra_testing.storage.s3_profiles import s3_profile
+
+                s3_profile(profile)
             return f"s3 ({profile or 'aws'})"
         if kind != "filesystem":
             raise SettingsError(f"there is no simulated storage {kind!r}; known: 'filesystem', 's3'")
         if profile is not None:
             raise SettingsError(f"profile={profile!r} is a kind of S3 server; the filesystem has no profiles")
         return disk_of(host)
+
+    def known_store(self, kind: str, host: str, profile: str | None) -> str:
+        """``store_name``, for looking back: in a run that nothing has struck somebody must have a provider for it.
+
+        Raises ``KitUsageError`` else.
+        """
+        store = self.store_name(kind, host, profile)
+        if self.unhurt():
+            check_known("storage in this run", store, self.names.stores)
+        return store
 
     def drop_client(self, client: str, *, silent: bool) -> None:
         """A process is gone: its connections are reset, or fall silent."""

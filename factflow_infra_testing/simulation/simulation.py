@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.simulation.checks import Checks
 from factflow_infra_testing.simulation.draining import Draining
-from factflow_infra_testing.simulation.observing import LABORATORY
+from factflow_infra_testing.simulation.names import ASK_BEFORE, LABORATORY, check_known, known_ones
 from factflow_infra_testing.simulation.partitions import pairs_between
 from factflow_infra_testing.simulation.processes import Process
 from factflow_infra_testing.simulation.session import SimulationSession  # noqa: TC001 - part of this module's API
@@ -96,9 +97,9 @@ class Simulation(Draining):
         self, kind: str = "filesystem", *, host: str = "localhost", profile: str | None = None
     ) -> dict[str, bytes]:
         """List and read all that ``sim.storage(kind, ...)`` holds, and look for every key that was written, for the checks."""
+        store = self.known_store(kind, host, profile)
         storage = self.storage(kind, host=host, profile=profile)
         held = {key: await storage.read(key) async for key in storage.list()}
-        store = self.store_name(kind, host, profile)
         written = {op.key for op in self.history.of("write") if op.call is not None and op.call.store == store}
         for key in sorted(written - held.keys()):
             await storage.exists(key)
@@ -110,12 +111,14 @@ class Simulation(Draining):
         return self.provide_disk(host, process=None)
 
     def power_loss(self, host: str = "localhost", *, unsynced: str | int = "lost") -> None:
-        """The machine ``host`` loses its power: its processes end, and its disk keeps what was synced.
+        """The machine ``host`` loses its power: its processes end, and its disk keeps what was synced. It is one that a
+        process was started on, or whose disk was asked for.
 
         ``unsynced``: what becomes of the rest: ``"lost"``, ``"kept"`` (all of it had been written back), ``"contents-lost"`` (files
         keep their names), ``"names-lost"``, or the choice of a ``power-loss``. Processes that are started again find what is left.
         """
-        _check_name("host", host)
+        known = {process.host: None for process in self._processes.values()} | self.names.hosts
+        check_known("host in this run", host, known)
         self._lose_power(host, check_survival(unsynced))
 
     def partition(self, one: str, other: str, *, seconds: float | None = None) -> None:
@@ -125,6 +128,10 @@ class Simulation(Draining):
         under way arrives when it heals, unless heartbeats are missed first. The test's own connections go on.
         """
         pairs = self._pairs(one, other)
+        if seconds is not None and not 0 < seconds < inf:
+            raise KitUsageError(
+                f"a partition lasts for a number of `seconds` above 0, or None: until heal; got {seconds!r}"
+            )
         self._struck = True
         self.history.note(self.time(), LABORATORY, "partition", f"{one}, {other}")
         for pair in pairs:
@@ -135,6 +142,10 @@ class Simulation(Draining):
 
     def heal(self, one: str | None = None, other: str | None = None) -> None:
         """End the partition between two hosts, or every one."""
+        if (one is None) is not (other is None):
+            raise KitUsageError(
+                f"heal ends the partition between two hosts, or, without any, all: got {one or other!r} alone"
+            )
         if one is None or other is None:
             self.loop.network.links.heal_all()
             return
@@ -142,8 +153,27 @@ class Simulation(Draining):
             self.loop.network.links.heal(*pair)
 
     def _pairs(self, one: str, other: str) -> list[tuple[str, str]]:
-        hosts = {"localhost": None, **{process.host: None for process in self._processes.values()}}
+        hosts = {process.host: None for process in self._processes.values()}
         return pairs_between(hosts, self.broker, one, other)
+
+    def strange_names(self) -> list[str]:
+        """By what names the test has looked at something and nothing in this run has them, a line each.
+
+        For the end of a run that nothing has struck: there is none else. Under faults a service may not get so far as to make a queue.
+        """
+        unused = [] if self.decisions.deviations else [*self.names.unused(self._brokers.values())]
+        if not self.unhurt():
+            return unused
+        hosts = {process.host: None for process in self._processes.values()}
+        dead_letters = {self.canonical(name): None for name in self.names.dead_letter_queues()}
+        missed = [
+            f"sim.broker({broker.profile.name!r}) was asked for {name!r}, and has had no such queue; {known_ones(broker.queues())}"
+            f"{ASK_BEFORE}"
+            for broker in self._brokers.values()
+            for name in broker.missed
+            if name not in broker.broker.labels and name not in dead_letters
+        ]
+        return [*unused, *self.names.strange_hosts(hosts, self.history.operations), *missed]
 
     def end(self) -> None:
         """The scenario is over: what still runs of the processes ends with it, without another word."""

@@ -76,6 +76,12 @@ async def test_the_broker_can_be_looked_into(queue_provider, simulated_broker):
     assert [message.message_id for message in simulated_broker.messages("orders")] == ["m1"]
 
 
+@pytest.mark.parametrize("queue_provider", ["rabbitmq-classic", "artemis:model"], indirect=True)
+async def test_the_broker_is_the_one_behind_the_provider(queue_provider, simulated_broker):
+    await queue_provider.publish("orders", QueueMessage(b"1"))
+    assert simulated_broker.depth("orders") == 1
+
+
 async def roundtrip(storage):
     await storage.write("a/b", b"1")
     assert await storage.read("a/b") == b"1"
@@ -118,6 +124,11 @@ asyncio_default_fixture_loop_scope = function
         ("def test_it(queue_provider): pass", "errors", "needs an `async def` test"),
         ("@pytest.mark.faults()\ndef test_it(): pass", "errors", "needs one of the fixtures queue_provider"),
         ("@pytest.mark.faults('kill')\nasync def test_it(queue_provider): pass", "errors", "got 'kill'"),
+        (
+            "async def test_it(queue_provider, simulated_broker):\n    assert simulated_broker.depth('orders') == 0",
+            "failed",
+            "was asked for 'orders', and has had no such queue; there is none",
+        ),
         ("@pytest.mark.faults(kind='kill')\nasync def test_it(queue_provider): pass", "errors", "got kind="),
         (
             "@pytest.mark.faults(Fault('kil', 'w', 1))\nasync def test_it(queue_provider): pass",

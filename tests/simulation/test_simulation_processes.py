@@ -407,7 +407,7 @@ def test_processes_of_one_machine_share_its_disk_and_all_machines_share_the_buck
         sim.start(reader, name="stranger", host="two")
         await sim.drain()
         assert await sim.storage("filesystem", host="one").read("file") == b"on disk"
-        assert not await sim.storage("filesystem").exists("file")
+        assert not await sim.storage("filesystem", host="two").exists("file")
         assert await sim.storage("s3").read("object") == b"in the bucket"
 
     passing(scenario)

@@ -162,7 +162,7 @@ def test_a_partition_by_hand(session, tier):
         sim.partition("a", "rabbitmq")
         await queue.publish("orders", QueueMessage(b"x", message_id="m2"))
         await sim.drain()  # heals
-        with pytest.raises(KitUsageError, match="no host called 'b'; known: 'localhost', 'a', "):
+        with pytest.raises(KitUsageError, match="no host called 'b'; known: 'a', "):
             sim.partition("a", "b")
         with pytest.raises(KitUsageError, match="between two hosts"):
             sim.partition("a", "a")
