@@ -200,7 +200,9 @@ class Intake:
         while self._wanted() and not self._draining():
             try:
                 await self._consume()
-            except QueueError as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, it must not be the last attempt
+                if not isinstance(error, QueueError):
+                    self._tasks.report(error, f"consuming from {self.address.destination.text}")
                 if self._wanted():
                     _log.warning("consuming from %s failed: %s", self.address.destination.text, error)
                     await asyncio.sleep(self._backoff.next())

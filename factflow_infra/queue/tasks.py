@@ -36,6 +36,8 @@ class Tasks:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.loop.call_exception_handler(
-                {"message": f"{task.get_name()} failed: {error!r}", "exception": error, "task": task}
-            )
+            self.report(error, task.get_name(), task=task)
+
+    def report(self, error: BaseException, what: str, **more: Any) -> None:
+        """Tell the loop's exception handler of a failure that nobody expected."""
+        self.loop.call_exception_handler({"message": f"{what} failed: {error!r}", "exception": error, **more})

@@ -337,3 +337,26 @@ async def test_a_subscribe_that_fails_after_its_first_delivery_leaves_no_task():
         gate.set()
         await until(lambda: asyncio.all_tasks() == before)
         assert provider.health().subscription_states == {}
+
+
+@pytest.mark.asyncio
+async def test_nothing_that_consuming_raises_ends_the_consuming_again():
+    """A subscription must come back by itself, while its connection lives and while it does not."""
+    loop, told = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    transport = FakeTransport()
+    attempts = []
+
+    async def fail(_address):
+        attempts.append(1)
+        if len(attempts) <= 3:
+            raise ZeroDivisionError("a client's own bug")
+
+    async with provider_on(transport) as provider:
+        await provider.subscribe("q", ack)
+        transport.consume_hook = fail
+        transport.lose()
+        await until(lambda: provider.health().active_subscriptions == 1)
+        assert len(attempts) == 4
+        assert [type(error) for error in told] == [ZeroDivisionError] * 3
+    loop.set_exception_handler(None)
