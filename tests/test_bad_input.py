@@ -157,6 +157,15 @@ for _fields, _says in (
     row(f"QueueMessage {_fields!r}", InvalidMessageError, *_says)(
         lambda w, fields=_fields: w.queue.publish("orders", QueueMessage(**{"body": BODY, **fields}))
     )
+
+
+def _nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 for _bad, _says in (
     (math.nan, ("no JSON value",)),
     ({1, 2}, ("no JSON value", "set")),
@@ -166,6 +175,12 @@ for _bad, _says in (
     row(f"from_json {_bad!r}", InvalidMessageError, *_says)(
         lambda w, bad=_bad: w.queue.publish("orders", QueueMessage.from_json(bad))
     )
+row("from_json of what nests too deep", InvalidMessageError, "no JSON value", "recursion")(
+    lambda w: w.queue.publish("orders", QueueMessage.from_json(_nested(100_000)))
+)
+row("json of what nests too deep", InvalidMessageError, "message 'm1'", "recursion")(
+    lambda _: QueueMessage(b"[" * 100_000, message_id="m1").json()
+)
 row("json of what is no JSON", InvalidMessageError, "message 'm1'", "not JSON")(
     lambda _: QueueMessage(b"{", message_id="m1").json()
 )
@@ -180,10 +195,10 @@ for _bad in ("text", None, 7, MESSAGE, {"a": 1}):
     row(f"publish_batch({str(_bad)[:20]})", InvalidMessageError, "QueueMessage", type(_bad).__name__)(
         lambda w, bad=_bad: w.queue.publish_batch("orders", bad)
     )
-row("a message too large", InvalidMessageError, "'large'", "16777217", "16777216")(
+row("a message too large", InvalidMessageError, "'large'", "16777246 bytes of body, headers and ids", "16777216")(
     lambda w: w.queue.publish("orders", QueueMessage(bytes(16 * 1024 * 1024 + 1), message_id="large"))
 )
-row("one of a batch too large", InvalidMessageError, "'large'", "16777217")(
+row("one of a batch too large", InvalidMessageError, "'large'", "16777246")(
     lambda w: w.queue.publish_batch("orders", [MESSAGE, QueueMessage(bytes(16 * 1024 * 1024 + 1), message_id="large")])
 )
 for _bad in (-1, -0.001, math.nan, math.inf, "1", None, True):

@@ -139,7 +139,7 @@ class QueueMessage:
         """
         try:
             body = json.dumps(obj, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise InvalidMessageError(f"the body is no JSON value: {error}") from error
         return cls(
             body=body,
@@ -155,7 +155,7 @@ class QueueMessage:
         """The body as a JSON value. Raises ``InvalidMessageError`` where it is none."""
         try:
             return json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter: nested thousands of levels deep
             raise InvalidMessageError(f"the body of message {self.message_id!r} is not JSON: {error}") from error
 
     def changed(self, **changes: Any) -> QueueMessage:

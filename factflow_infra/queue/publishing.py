@@ -138,7 +138,11 @@ def outgoing(message: object, max_bytes: int) -> QueueMessage:
             f"message must be a QueueMessage, got {type(message).__name__}; QueueMessage.from_json(obj) makes one of JSON"
         )
     headers = message.headers
-    size = len(message.body)
+    size = len(message.body) + len(message.message_id.encode()) + len(message.content_type.encode())
+    if message.correlation_id is not None:
+        size += len(message.correlation_id.encode())
+    if message.ordering_key is not None:
+        size += len(message.ordering_key.encode())
     if headers:
         for name, value in headers.items():
             size += len(name.encode()) + len(value.encode())
@@ -147,7 +151,7 @@ def outgoing(message: object, max_bytes: int) -> QueueMessage:
                 return outgoing(message.changed(headers=MappingProxyType(kept)), max_bytes)
     if size > max_bytes:
         raise InvalidMessageError(
-            f"message {message.message_id!r} has {size} bytes of body and headers; at most {max_bytes} are allowed"
+            f"message {message.message_id[:80]!r} has {size} bytes of body, headers and ids; at most {max_bytes} are allowed"
         )
     if message.delivery_count or message.destination is not None or message.redelivered:
         return message.changed(destination=None, delivery_count=0, redelivered=False)
