@@ -133,6 +133,15 @@ class Dispatching(Intake):
         if queue.owing:
             self._settle_owed(queue)
 
+    def _serve_first(self, queue: Queue, entry: Entry) -> None:
+        """Give ``entry``, which may not wait, to who has room for it now (RMQ-57); else it is too old, or too much."""
+        expires_at, entry.expires_at = entry.expires_at, None
+        self._hand_out(queue)
+        if queue.owing:
+            self._settle_owed(queue)
+        entry.expires_at = expires_at
+        self._shed(queue)
+
     def _hand_out_and_shed(self, queue: Queue) -> None:
         """What is too much goes after the others were delivered, but is buried before what expired meanwhile (RMQ-45)."""
         if queue.options.max_length is not None:

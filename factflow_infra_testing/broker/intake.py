@@ -32,6 +32,7 @@ class Intake(Holdings):
     if TYPE_CHECKING:
 
         def _dispatch(self, queue: Queue) -> None: ...
+        def _serve_first(self, queue: Queue, entry: Entry) -> None: ...
         def _overtakes(self, queue: Queue) -> bool: ...
         def _hand_past(self, queue: Queue, entry: Entry) -> Outcome: ...
         def _trim(self, exchange: Exchange) -> None: ...
@@ -88,10 +89,11 @@ class Intake(Holdings):
         if options.max_length is not None and len(queue) >= options.max_length and not overtakes:
             if options.overflow is Overflow.REJECT_PUBLISH:
                 return Outcome.REFUSED
-            if options.max_length == 0 and not queue.rotation:
+            if options.max_length == 0 and not queue.rotation and options.dead_letter_exchange is None:
                 self.tell(DROPPED, queue, Entry(0, message, None), reason="maxlen")
                 return Outcome.ROUTED
-            self._bury(queue, queue.take(), "maxlen")
+            if len(queue):
+                self._bury(queue, queue.take(), "maxlen")
         ttl = options.message_ttl
         if message.ttl is not None:
             ttl = message.ttl if ttl is None else min(ttl, message.ttl)
@@ -112,7 +114,9 @@ class Intake(Holdings):
                 self.timed_queues[queue] = None
                 return Outcome.ROUTED
         queue.ready.append(entry)
-        if queue.rotation:
+        if queue.type.serves_first and (ttl == 0 or options.max_length == 0):
+            self._serve_first(queue, entry)
+        elif queue.rotation:
             self._dispatch(queue)
         if queue.timed and len(queue):
             self._expire(queue)

@@ -76,6 +76,7 @@ class QueueType:
     last consumer. ``restart_forgets``: after a restart all is as if it had never been delivered, in the order in which it was sent. ``delay_slack``: messages with a due time wait in the queue, and may come so many seconds too early;
     ``None``: this broker delays nothing by itself. ``due``: place of such a message when its time has come.
     ``expires_anywhere``: a message expires wherever in the queue it stands, not only at the head.
+    ``serves_first``: what may not wait, with a time to live of 0 or in a queue of length 0, goes to a consumer that has room all the same.
     ``by_consumer``: what a session gives back of several consumers comes back consumer by consumer, in the order of their names, and what
     it is given at once comes so as well.
     ``sheds_first``: a queue that has too many messages, since some came back, gives up its oldest before it delivers, not after.
@@ -102,6 +103,7 @@ class QueueType:
     delay_slack: float | None
     due: Place
     expires_anywhere: bool
+    serves_first: bool
     by_consumer: bool
     sheds_first: bool
     hands_on: bool

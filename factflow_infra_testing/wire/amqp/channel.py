@@ -46,6 +46,7 @@ from factflow_infra_testing.wire.amqp.replies import (
     consumer_for,
     is_reply_queue,
 )
+from factflow_infra_testing.wire.expirations import read_expiration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,10 +218,11 @@ class Channel:
             )
         ttl = None
         if properties.expiration:
-            text = properties.expiration
-            if not (text.isascii() and text.isdecimal()):
-                raise ChannelError(PRECONDITION_FAILED, f"invalid expiration '{text}': no_integer")
-            ttl = int(text[:15]) / 1000
+            try:
+                ttl = read_expiration(properties.expiration)
+            except ValueError as error:
+                text = f"invalid expiration '{properties.expiration}': {error}"
+                raise ChannelError(PRECONDITION_FAILED, text) from None
         return Message(
             content.key,
             content,

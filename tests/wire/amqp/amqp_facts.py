@@ -1,4 +1,4 @@
-"""What RabbitMQ's queues were seen to do (RMQ-42 to RMQ-56 in ``docs/facts.md``): run on the simulated broker and on the real one."""
+"""What RabbitMQ's queues were seen to do (RMQ-42 to RMQ-57 in ``docs/facts.md``): run on the simulated broker and on the real one."""
 
 import aiormq
 from amqp_bench import Bench, refused
@@ -222,6 +222,21 @@ async def limit_of_the_channel(bench, *, then):
     return len(got)
 
 
+async def what_may_not_wait(bench, *, returned=False, **properties):
+    """Two messages to a consumer that has room for one, and whether the first can come back."""
+    channel = await bench.channel()
+    got = await bench.consume(channel, "a", 1)
+    await bench.publish("12", **properties)
+    if returned:
+        await channel.basic_nack(got[0], wait=False)
+        await bench.settle()
+    return list(bench.seen), await bench.left(), await bench.left(bench.dead)
+
+
+async def what_may_not_wait_expires(bench, *, returned=False):
+    return await what_may_not_wait(bench, returned=returned, expiration="0")
+
+
 async def a_text_that_is_too_long(bench):
     channel = await bench.channel()
     try:
@@ -292,6 +307,33 @@ FACTS = {
     "RMQ-56": (lambda bench: limit_of_the_channel(bench, then=None), {}, 1),
     "RMQ-56 ended": (lambda bench: limit_of_the_channel(bench, then=9), {}, 3),
     "RMQ-56 ended by none": (lambda bench: limit_of_the_channel(bench, then=0), {}, 3),
+    **{
+        f"RMQ-57 {kind}, {what}": (scenario, {**arguments, **more}, (["a1"], "", "2"))
+        for kind, arguments in (("classic", {}), ("quorum", QUORUM))
+        for what, scenario, more in (
+            ("expiring at once", what_may_not_wait_expires, {}),
+            ("of a queue that lets all expire at once", what_may_not_wait, {"x-message-ttl": 0}),
+            ("of a queue without room", what_may_not_wait, {"x-max-length": 0}),
+        )
+    },
+    **{
+        f"RMQ-57 {kind}, returned": (
+            lambda bench: what_may_not_wait_expires(bench, returned=True),
+            arguments,
+            (["a1"], "", "2 1"),
+        )
+        for kind, arguments in (("classic", {}), ("quorum", QUORUM))
+    },
+    "RMQ-57 classic, returned to a queue without room": (
+        lambda bench: what_may_not_wait(bench, returned=True),
+        {"x-max-length": 0},
+        (["a1"], "", "2 1"),
+    ),
+    "RMQ-57 quorum, returned to a queue without room": (
+        lambda bench: what_may_not_wait(bench, returned=True),
+        {**QUORUM, "x-max-length": 0},
+        (["a1", "a1"], "", "2"),
+    ),
     "RMQ-55": (a_text_that_is_too_long, {}, (255, "q...")),
 }
 """By its number: what is done, the arguments of the queue, and what is seen then."""

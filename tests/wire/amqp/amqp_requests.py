@@ -210,6 +210,7 @@ REQUESTS = {
     "reject nothing": settle(spec.Basic.Reject(3)),
     "publish to a missing exchange": publish(exchange="nope"),
     "odd expiration": publish(expiration="abc"),
+    **{f"expiration {text!r}": publish(expiration=text) for text in ("-5", "5.5", "5 ", "315360000001")},
     "another's name": publish(user_id="abc"),
     "odd CC": publish(headers={"CC": "pc"}),
     "stop the flow": rpc(spec.Channel.Flow(active=False)),

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final, cast
 
 from factflow_infra_testing.broker.entries import Message
+from factflow_infra_testing.wire.expirations import read_expiration
 from factflow_infra_testing.wire.stomp.content import Content
 from factflow_infra_testing.wire.stomp.errors import StompError, not_simulated
 from factflow_infra_testing.wire.stomp.handling import handlers
@@ -71,9 +72,11 @@ def _send(connection: StompConnection, frame: Frame) -> None:
         raise channel_error("PRECONDITION_FAILED", text)
     ttl = None
     if "expiration" in headers:
-        if not (headers["expiration"].isascii() and headers["expiration"].isdecimal()):
-            raise channel_error("PRECONDITION_FAILED", f"invalid expiration '{headers['expiration']}': no_integer")
-        ttl = _number(headers["expiration"]) / 1000
+        try:
+            ttl = read_expiration(headers["expiration"])
+        except ValueError as error:
+            text = f"invalid expiration '{headers['expiration']}': {error}"
+            raise channel_error("PRECONDITION_FAILED", text) from None
     content = Content(
         connection.front_end.new_number(),
         shown(target.exchange, target.key),
