@@ -27,6 +27,7 @@ REDELIVERED: Final = "redelivered"
 """Begins the ``detail`` of a handling whose message had come back, however it ended."""
 MARKED: Final = frozenset({"fault", "kill", "pause", "terminate", "power-loss", "clock-jump"})
 """Kinds of operations that are faults, or their direct effect."""
+_MOST_NOTICED: Final = 8
 LOOKS: Final = frozenset({"read", "stat", "list", "log"})
 """Kinds of operations that move nothing: a service that polls its storage is at rest."""
 
@@ -68,12 +69,14 @@ class Operation:
 class History:
     """The operations of one run, in the order in which they began."""
 
-    __slots__ = ("closed", "moves", "operations")
+    __slots__ = ("closed", "moves", "noticed", "operations")
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
         self.moves = 0
         """How many of them are more than ``LOOKS``."""
+        self.noticed: dict[str, int] = {}
+        """What the report should say besides, and how often it was so: no operations, and no part of a digest."""
         self.closed = False
         """Set when the run is over: what is still unwound then, of killed processes too, is no part of it."""
 
@@ -94,6 +97,11 @@ class History:
         """Record something that takes no time."""
         if not self.closed:
             self._add(Operation(len(self.operations), process, kind, target, key, time, time, OK, detail))
+
+    def notice(self, text: str) -> None:
+        """Have the report say ``text``."""
+        if not self.closed and (text in self.noticed or len(self.noticed) < _MOST_NOTICED):
+            self.noticed[text] = self.noticed.get(text, 0) + 1
 
     def _add(self, operation: Operation) -> None:
         self.operations.append(operation)

@@ -83,6 +83,12 @@ def failure_text(
     failure = finding.failure
     message = str(failure).strip().splitlines() or ["(no message)"]
     parts = [f"Violated: {finding.signature}", *(f"    {line}" for line in message[:4])]
+    history = finding.record.history
+    if history is not None and history.noticed:
+        parts += ["", "Noticed in this run:", ""]
+        for text, times in history.noticed.items():
+            line = text + (f", {times} times" if times > 1 else "")
+            parts += wrap(line, WIDTH, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False)
     if origin:
         parts += ["", origin]
     count = len(finding.plan)
@@ -97,7 +103,6 @@ def failure_text(
     if finding.plan:
         told = (wrap(line, WIDTH, initial_indent="    ", subsequent_indent="      ") for line in meanings(finding.plan))
         parts += ["", *(line for lines in told for line in lines)]
-    history = finding.record.history
     operations = history.operations if history is not None else ()
     parts += ["", f"Timeline ({finding.record.virtual_seconds:.3f} virtual seconds; !! marks a fault):", ""]
     parts += [f" {line}" if line else line for line in timeline(operations).splitlines()]

@@ -42,6 +42,11 @@ class RecordedHistory(Protocol):
         """Every operation, in the order of its invocation."""
         ...
 
+    @property
+    def noticed(self) -> Mapping[str, int]:
+        """What the report should say besides, and how often it was so."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:

@@ -16,6 +16,7 @@ from heapq import heappop, heappush
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from factflow_infra_testing.simulation import oversights
 from factflow_infra_testing.simulation.clock import Clock
 from factflow_infra_testing.simulation.errors import (
     DeadlockError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from factflow_infra_testing.search.decisions import Decisions
+    from factflow_infra_testing.simulation.owners import Owner
     from factflow_infra_testing.simulation.trace import Trace
 
 VIRTUAL_BUDGET = 7 * 24 * 3600.0
@@ -55,7 +57,8 @@ class DeterministicLoop(OwnedLoop):
 
     ``on_step`` is called with the owner and the handle before each callback of an owned process; it may kill or pause
     that owner, and the callback then does not run. Processes are killed with ``kill``, paused with ``pause``.
-    ``unhandled`` collects what asyncio would have given to its exception handler.
+    ``unhandled`` collects what asyncio would have given to its exception handler. ``on_notice`` is told what the report of a
+    failure should say of the code under test besides (``oversights``).
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class DeterministicLoop(OwnedLoop):
         self.livelock_limit = livelock_limit
         self.steps = 0
         self.unhandled: list[dict[str, Any]] = []
+        self.on_notice: Callable[[str, Owner | None], None] | None = None
         self._timer_cancelled_count = 0
         self._sequence = 0
         self._serial = 0
@@ -153,6 +157,13 @@ class DeterministicLoop(OwnedLoop):
         if isinstance(context.get("exception"), asyncio.CancelledError):
             return  # older stream servers say so of each handler that is cancelled: nothing went wrong
         self.unhandled.append({**context, "time": self.clock.now, "owner": OWNER.get()})
+        if self.on_notice is not None and (told := oversights.of_task(context)):
+            self.on_notice(told, getattr(context["future"], "owner", None))
+
+    def notice(self, text: str) -> None:
+        """Have ``text`` in the report, as of the code that is running."""
+        if self.on_notice is not None:
+            self.on_notice(text, OWNER.get())
 
     def _timer_handle_cancelled(self, handle: Any) -> None:
         del handle

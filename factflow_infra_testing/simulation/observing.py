@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.server import SimulatedBroker
     from factflow_infra_testing.search.decisions import Decisions
     from factflow_infra_testing.simulation.loop import DeterministicLoop
+    from factflow_infra_testing.simulation.owners import Owner
 
 RESTLESS_EVENTS: Final = 10_000
 RESTLESS_EVENTS_A_MESSAGE: Final = 100
@@ -49,6 +50,7 @@ class Observing:
         self.names = Names()
         self._struck = False  # by a fault of the broker or the network, whether the decisions know of it or the test did it by hand
         loop.network.on_fault = self._network_fault
+        loop.on_notice = self._notice
 
     def time(self) -> float:
         """Virtual seconds since the run began."""
@@ -87,6 +89,9 @@ class Observing:
         if not self.history.closed:
             self.history.note(self.time(), self._running(), "fault", target, detail=fault)
 
+    def _notice(self, text: str, owner: Owner | None) -> None:
+        self.history.notice(f"{text} ({_name_of(owner)})")
+
     def log(self, level: str, text: str) -> None:
         """A provider logged something."""
         self.history.note(self.time(), self._running(), "log", level, detail=text)
@@ -94,8 +99,7 @@ class Observing:
     @staticmethod
     def _running() -> str:
         """Whose code is running: a process, or the test itself."""
-        owner = current_owner()
-        return owner.process.name if isinstance(owner, Incarnation) else LABORATORY
+        return _name_of(current_owner())
 
     def excuses(self, error: BaseException) -> bool:
         """Whether a crash may be put down to the faults of this run."""
@@ -193,6 +197,10 @@ class Observing:
         for line in self.lines():
             digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
         return digest.hexdigest()
+
+
+def _name_of(owner: object) -> str:
+    return owner.process.name if isinstance(owner, Incarnation) else LABORATORY
 
 
 @lru_cache(maxsize=1024)

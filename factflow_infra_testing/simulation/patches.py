@@ -67,9 +67,9 @@ def is_active() -> bool:
 
 def _install() -> None:
     from factflow_infra_testing.api.pulsar import standing_in
-    from factflow_infra_testing.simulation import datetimes, entropy, executor, guards, locks, pins
+    from factflow_infra_testing.simulation import datetimes, entropy, executor, guards, locks, oversights, pins
 
-    for part in (entropy, locks, executor, guards, standing_in):
+    for part in (entropy, locks, executor, guards, oversights, standing_in):
         for patch in part.patches():
             _replace(patch)
     _undo.append(datetimes.install())

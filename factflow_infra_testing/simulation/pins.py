@@ -55,6 +55,10 @@ INTERNALS = (
     Internal("threading", "_PyRLock", "the re-entrant lock that is built on _allocate_lock"),
     Internal("threading", "_time", "time.monotonic by another name, for timeouts"),
     Internal("queue", "time", "time.monotonic by another name, for timeouts"),
+    Internal(
+        "warnings", "_warn_unawaited_coroutine", "the interpreter calls it for a coroutine that was never awaited"
+    ),
+    Internal("sys", "_getframe", "where that coroutine was dropped"),
     Internal("random", "_urandom", "SystemRandom and secrets read random bytes through it"),
     Internal("random", "Random.seed", "a generator without a seed asks the operating system, in C"),
     Internal("uuid", "_generate_time_safe", "uuid1 takes time and node from C code"),

@@ -1,0 +1,81 @@
+"""What Python only whispers, told in the report: a coroutine that was never awaited, a task whose error nobody took.
+
+They are notes beside the history (``History.noticed``), not operations: a library that is sloppy about its own tasks changes no digest.
+"""
+
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+import sys
+import sysconfig
+import warnings
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final
+
+from factflow_infra_testing.simulation.entropy import active_world
+from factflow_infra_testing.simulation.patches import Patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+_NAMES: Final = {"RecordedQueue": "queue", "RecordedStorage": "storage"}
+"""What the recorders around providers are called by those who have one."""
+_NOT_THEIRS: Final = tuple(
+    {
+        *(path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))),
+        *(str(PurePath(__file__).parents[2] / package) for package in ("factflow_infra", "factflow_infra_testing")),
+    }
+)
+"""Where code lies that the user of the kit has not written."""
+_NEVER_RETRIEVED: Final = "exception was never retrieved"
+_LONGEST: Final = 200
+
+
+def of_task(context: dict[str, Any]) -> str:
+    """What to say of a task of the code under test that failed unseen; empty for all else that a loop complains of."""
+    task, error = context.get("future"), context.get("exception")
+    code = getattr(getattr(task, "get_coro", lambda: None)(), "cr_code", None)
+    if not context["message"].endswith(_NEVER_RETRIEVED) or code is None or not _theirs(code.co_filename):
+        return ""
+    said = f": {error}"[:_LONGEST] if str(error) else ""
+    return f"a task of {code.co_qualname} failed with {type(error).__name__}{said}, and nobody asked for its result"
+
+
+def patches() -> Iterator[Patch]:
+    """The place where the interpreter says that a coroutine was never awaited."""
+    yield Patch(warnings, "_warn_unawaited_coroutine", _warning)
+
+
+def _warning(original: Callable[[Any], None]) -> Callable[[Any], None]:
+    def _warn_unawaited_coroutine(coroutine: Any) -> None:
+        world = active_world()
+        if world is not None:
+            first, _, rest = coroutine.__qualname__.partition(".")
+            place = _place(sys._getframe(1))  # noqa: SLF001 - see pins.INTERNALS
+            world.loop.notice(
+                f"coroutine {_NAMES.get(first, first)}{'.' if rest else ''}{rest} was never awaited{place}"
+            )
+        if coroutine.cr_origin is None:
+            # As the original does, which would blame this very line.
+            warnings.warn(
+                f"coroutine '{coroutine.__qualname__}' was never awaited",
+                RuntimeWarning,
+                stacklevel=2,
+                source=coroutine,
+            )
+        else:
+            original(coroutine)
+
+    return _warn_unawaited_coroutine
+
+
+def _place(frame: FrameType | None) -> str:
+    """Where the code under test had just dropped the coroutine, as far as that can be told."""
+    if frame is None or not _theirs(frame.f_code.co_filename):
+        return ""
+    return f", {PurePath(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+def _theirs(file: str) -> bool:
+    return not file.startswith("<") and not any(PurePath(file).is_relative_to(path) for path in _NOT_THEIRS)
