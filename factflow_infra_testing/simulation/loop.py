@@ -154,6 +154,8 @@ class DeterministicLoop(OwnedLoop):
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         """Collect into ``unhandled`` instead of logging."""
+        if self.is_closed():
+            return  # a task that is being collected says so: to keep what it says would keep it, and all of its run, alive
         if isinstance(context.get("exception"), asyncio.CancelledError):
             return  # older stream servers say so of each handler that is cancelled: nothing went wrong
         self.unhandled.append({**context, "time": self.clock.now, "owner": OWNER.get()})

@@ -122,6 +122,33 @@ def test_a_session_collects_its_runs_by_itself(fails):
         assert alive <= 1 + (FAILURES_BETWEEN_FULL_COLLECTIONS if fails else 0)
 
 
+def test_what_a_task_says_when_it_is_collected_does_not_keep_its_run():
+    """A killed process looks at no failures of its tasks any more; asyncio complains of that when they are collected."""
+
+    class Trace:
+        pass
+
+    async def fail(circle):
+        raise ConnectionError(circle)
+
+    async def careless(_):
+        circle: list[object] = [Trace()]
+        circle.append(asyncio.create_task(fail(circle)))  # so that it is collected, and not freed before
+        await forever()
+
+    async def scenario(sim):
+        sim.start(careless, name="careless")
+        await asyncio.sleep(1)
+        sim.kill("careless")
+        await sim.drain()
+
+    with SimulationSession() as session:
+        for _ in range(5):
+            run_once(scenario, session=session)
+        # By weak references nobody can tell: they are cleared before what is collected may speak.
+        assert sum(type(one) is Trace for one in gc.get_objects()) <= 1
+
+
 def test_the_disk_of_a_run_is_empty_and_the_real_one_is_not_touched(tmp_path):
     real = tmp_path / "real"
     real.write_text("x")
