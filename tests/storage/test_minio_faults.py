@@ -106,6 +106,29 @@ async def test_a_write_that_lands_late_is_recognised_in_the_refusal_of_the_next(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("terms", [{}, {"if_absent": True}])
+async def test_an_attempt_that_lands_after_the_one_that_succeeded(s3, storage, terms):
+    """Nobody can call it back (S1). It is whole, metadata included; and a condition keeps it off."""
+    await storage.write("other", b"", **terms)  # the probe is behind us
+    late = []
+
+    def delay(request, forward):
+        late.append((request, forward))
+        return reset(request, forward)
+
+    with s3.intercept(Faults("PUT", KEY, delay, last=1)):
+        await storage.write("k", b"ours", LARGE, **terms)
+    newer = await storage.write("k", b"newer", {"n": 2})
+    first, forward = late.pop()
+    forward(first)
+    found = await storage.get("k")
+    if terms:
+        assert (found.data, found.info) == (b"newer", newer)
+    else:
+        assert (found.data, found.info.metadata) == (b"ours", LARGE)
+
+
+@pytest.mark.asyncio
 async def test_a_write_of_which_nothing_is_known_says_so(s3, storage):
     await storage.write("k", b"old")
     with s3.intercept(Faults("PUT", KEY, reset)), pytest.raises(WriteUnconfirmedError, match="'k'") as caught:
