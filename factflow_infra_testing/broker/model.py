@@ -33,16 +33,27 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.queues import Queue
     from factflow_infra_testing.search.decisions import Decisions
 
+MOST_ENTRIES: Final = 1_000_000_000
+"""In the queues of one broker."""
 _FOREVER: Final = float("inf")
 
 
 class Broker(Settling):
-    """A broker of ``profile``. ``observer`` is told of everything that happens to entries."""
+    """A broker of ``profile``. ``observer`` is told of everything that happens to entries, which are numbered by ``entries``;
+    ``number``: of this broker, where there are several.
+    """
 
     def __init__(
-        self, profile: Profile, decisions: Decisions, *, observer: Callable[[BrokerEvent], None] | None = None
+        self,
+        profile: Profile,
+        decisions: Decisions,
+        *,
+        observer: Callable[[BrokerEvent], None] | None = None,
+        number: int = 0,
     ) -> None:
         super().__init__(profile, decisions, observer)
+        self._serial = number * MOST_ENTRIES
+        self.entries = range(self._serial + 1, self._serial + MOST_ENTRIES)
         self.connections: dict[Connection, object] = {}
         self._strands = profile.strands and decisions.enabled(MESSAGES_STRANDED)
 

@@ -39,7 +39,8 @@ class SimulatedBroker(Strikes):
     """A broker of ``profile`` (a name or a row) on ``loop``, by default the running one.
 
     ``decisions`` say which faults happen; without them none does. ``downtime``: seconds that a restart takes, in which
-    connections are refused. All times are the loop's. ``broker`` is the state machine itself; ``last_activity`` is when
+    connections are refused. ``number``: of this broker, where there are several, so that each entry in their queues has a serial
+    number of its own. All times are the loop's. ``broker`` is the state machine itself; ``last_activity`` is when
     anything last moved on any line or in any queue.
     """
 
@@ -50,11 +51,12 @@ class SimulatedBroker(Strikes):
         *,
         loop: asyncio.AbstractEventLoop | None = None,
         downtime: float = 2.0,
+        number: int = 0,
     ) -> None:
         decisions = PlannedDecisions() if decisions is None else decisions
         super().__init__(asyncio.get_running_loop() if loop is None else loop, decisions)
         self.profile = profile_named(profile)
-        self.broker = Broker(self.profile, decisions)
+        self.broker = Broker(self.profile, decisions, number=number)
         self.context = contextvars.Context()  # empty: the broker's own events belong to no client, and outlive them all
         self.heartbeat = self.profile.heartbeat
         self.downtime = downtime

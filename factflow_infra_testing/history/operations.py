@@ -48,7 +48,7 @@ class Operation:
     ``kind``: ``publish``, ``handle`` (one run of a handler), ``settle`` (of a batch's message), ``write``, ``read``,
     ``delete``, ``list``, ``copy``; or ``start``, ``kill``, ``restart``, ``fault``, ``log``: things that happened.
     ``target``: destination, storage or process. ``key``: message id or object key. Times are virtual seconds since
-    the start of the run; ``completed`` is ``None`` while it runs, and for ever where its process was killed. ``ended`` is how
+    the start of the run; ``broker`` is the profile that a publish or a handling was on. ``completed`` is ``None`` while it runs, and for ever where its process was killed. ``ended`` is how
     many operations had begun by its end: it came before every one whose ``index`` is not below that. ``call`` is there where it
     is one on storage.
     """
@@ -64,6 +64,7 @@ class Operation:
     detail: str = ""
     ended: int | None = None
     call: StorageCall | None = None
+    broker: str = ""
 
 
 class History:
@@ -102,6 +103,12 @@ class History:
         """Have the report say ``text``."""
         if not self.closed and (text in self.noticed or len(self.noticed) < _MOST_NOTICED):
             self.noticed[text] = self.noticed.get(text, 0) + 1
+
+    def on(self, broker: str) -> History:
+        """The same without what was on other brokers than that of the profile ``broker``."""
+        part = History()
+        part.operations = [operation for operation in self.operations if operation.broker in ("", broker)]
+        return part
 
     def _add(self, operation: Operation) -> None:
         self.operations.append(operation)

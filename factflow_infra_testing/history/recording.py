@@ -63,9 +63,11 @@ def _all_messages(messages: object) -> bool:
     )
 
 
-def _begin_handling(recorder: Recorder, target: str, message: QueueMessage) -> Operation:
+def _begin_handling(recorder: Recorder, target: str, message: QueueMessage, broker: str) -> Operation:
     detail = f"{REDELIVERED}, delivery {message.delivery_count}" if message.redelivered else ""
-    return recorder.history.begin(recorder.time(), recorder.name, "handle", target, message.message_id, detail)
+    operation = recorder.history.begin(recorder.time(), recorder.name, "handle", target, message.message_id, detail)
+    operation.broker = broker
+    return operation
 
 
 def _behind(handling: Operation, how: str) -> str:
@@ -76,7 +78,7 @@ def _behind(handling: Operation, how: str) -> str:
 
 class RecordedQueue:
     """A queue provider whose publishes and handlings are in the history. ``canonical`` gives destinations one spelling;
-    ``subscribing`` is told how each subscription handles errors.
+    ``subscribing`` is told how each subscription handles errors; ``broker`` is the profile that it is on.
     """
 
     def __init__(
@@ -85,8 +87,10 @@ class RecordedQueue:
         recorder: Recorder,
         canonical: Callable[[str], str],
         subscribing: Callable[[ErrorHandling], None],
+        broker: str = "",
     ) -> None:
         self.provider = provider
+        self._broker = broker
         self._subscribing = subscribing
         self._recorder = recorder
         self._canonical = canonical
@@ -126,7 +130,7 @@ class RecordedQueue:
         recorder = self._recorder
         target = self._canonical(destination)
         recorder.busy(f"publish {target}")
-        return recorder.history.begin(
+        operation = recorder.history.begin(
             recorder.time(),
             recorder.name,
             "publish",
@@ -134,6 +138,8 @@ class RecordedQueue:
             getattr(message, "message_id", ""),
             getattr(message, "ordering_key", None) or "",
         )
+        operation.broker = self._broker
+        return operation
 
     async def subscribe(
         self,
@@ -151,7 +157,7 @@ class RecordedQueue:
 
         async def recorded(message: QueueMessage) -> MessageStatus | None:
             recorder.busy(f"handle {target}")
-            operation = _begin_handling(recorder, target, message)
+            operation = _begin_handling(recorder, target, message, self._broker)
             try:
                 verdict = await handler(message)
             except asyncio.CancelledError:
@@ -193,7 +199,7 @@ class RecordedQueue:
             error_handling=error_handling,
         )
         target = subscribed(self._canonical(destination), subscription)
-        return _RecordedBatches(handle, self._recorder, target)
+        return _RecordedBatches(handle, self._recorder, target, self._broker)
 
     async def stop(self, *, timeout: float | None = 30.0) -> None:
         self._recorder.busy("stop")
@@ -217,8 +223,9 @@ class RecordedQueue:
 class _RecordedBatches:
     """A batch handle: a message is being handled from its batch's arrival until it is settled."""
 
-    def __init__(self, handle: BatchHandleProtocol, recorder: Recorder, target: str) -> None:
+    def __init__(self, handle: BatchHandleProtocol, recorder: Recorder, target: str, broker: str) -> None:
         self._handle = handle
+        self._broker = broker
         self._recorder = recorder
         self._target = target
         self._open: dict[int, Operation] = {}
@@ -240,7 +247,7 @@ class _RecordedBatches:
         async for batch in self._handle:
             recorder.busy(f"handle {self._target}")
             for message in batch:
-                self._open[id(message)] = _begin_handling(recorder, self._target, message)
+                self._open[id(message)] = _begin_handling(recorder, self._target, message, self._broker)
             yield batch
 
     async def ack(self, settled: BatchMessage | QueueMessage | Iterable[QueueMessage]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.history import checkers, storage_checkers
 from factflow_infra_testing.history.checkers import Judgement, Verdict
 from factflow_infra_testing.history.operations import subscribed
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from factflow_infra_testing.history.operations import History
+    from factflow_infra_testing.simulation.seen import Seen
     from factflow_infra_testing.simulation.simulation import Simulation
 
     Checker = Callable[[History, str], Verdict]
@@ -42,83 +44,95 @@ class Checks:
         self._sim = sim
         self.labels: dict[str, bool] = {}
 
-    def no_loss(self, destination: str, *, subscription: str | None = None) -> Verdict:
+    def no_loss(self, destination: str, *, subscription: str | None = None, profile: str | None = None) -> Verdict:
         """Every confirmed publish was handled (verdict ack) or dead-lettered."""
-        target = self._target(destination, subscription)
+        target, seen = self._seen(destination, subscription, profile)
         return self._judge(
             checkers.no_loss(
-                self._sim.history,
+                seen.history,
                 target,
-                dead_lettered=self._sim.dead_letters(target),
-                held=self._sim.held(target),
-                live=self._sim.has_consumer(target),
+                dead_lettered=seen.dead_letters(target),
+                held=seen.held(target),
+                live=seen.has_consumer(target),
                 recorded=not self._sim.unrecorded,
             ),
             target,
         )
 
-    def no_phantom(self, destination: str, *, subscription: str | None = None) -> Verdict:
+    def no_phantom(self, destination: str, *, subscription: str | None = None, profile: str | None = None) -> Verdict:
         """Nothing was handled that was not sent."""
-        target = self._target(destination, subscription)
+        target, seen = self._seen(destination, subscription, profile)
         return self._judge(
             checkers.no_phantom(
-                self._sim.history,
+                seen.history,
                 target,
-                dead_letters=self._sim.dead_lettered_to(target),
+                dead_letters=seen.dead_lettered_to(target),
                 recorded=not self._sim.unrecorded,
             ),
             target,
         )
 
-    def no_duplicate_after_ack(self, destination: str, *, subscription: str | None = None) -> Verdict:
+    def no_duplicate_after_ack(
+        self, destination: str, *, subscription: str | None = None, profile: str | None = None
+    ) -> Verdict:
         """No delivery of a message's entry started after its ack had reached the broker."""
-        target = self._target(destination, subscription)
-        return self._judge(checkers.no_duplicate_after_ack(self._sim.queue_events(), target), target)
+        target, seen = self._seen(destination, subscription, profile)
+        return self._judge(checkers.no_duplicate_after_ack(seen.events, target), target)
 
-    def redelivery_honesty(self, destination: str, *, subscription: str | None = None) -> Verdict:
+    def redelivery_honesty(
+        self, destination: str, *, subscription: str | None = None, profile: str | None = None
+    ) -> Verdict:
         """The redelivered flag and the delivery count told the truth, as far as the broker's profile knows it."""
-        target = self._target(destination, subscription)
-        events = self._sim.queue_events()
+        target, seen = self._seen(destination, subscription, profile)
+        events = seen.events
         crashed = any(event.kind == "fault" and event.reason == "broker-restart" for event in events)
-        flags = self._sim.flags_redelivery(target)
+        flags = seen.flags_redelivery(target)
         return self._judge(checkers.redelivery_honesty(events, target, crashed=crashed, flags=flags), target)
 
-    def fifo_per_key(self, destination: str, *, subscription: str | None = None) -> Verdict:
+    def fifo_per_key(self, destination: str, *, subscription: str | None = None, profile: str | None = None) -> Verdict:
         """First deliveries followed the order of sending, within a producer and ordering key."""
-        target = self._target(destination, subscription)
-        return self._judge(checkers.fifo_per_key(self._sim.history, target), target)
+        target, seen = self._seen(destination, subscription, profile)
+        return self._judge(checkers.fifo_per_key(seen.history, target), target)
 
-    def bounded_redelivery(self, destination: str, *, max_retries: int = 3, subscription: str | None = None) -> Verdict:
+    def bounded_redelivery(
+        self, destination: str, *, max_retries: int = 3, subscription: str | None = None, profile: str | None = None
+    ) -> Verdict:
         """At most ``max_retries + 1`` failed handlings of a message, then the dead-letter queue."""
-        target = self._target(destination, subscription)
+        target, seen = self._seen(destination, subscription, profile)
         return self._judge(
             checkers.bounded_redelivery(
-                self._sim.history,
-                self._sim.queue_events(),
+                seen.history,
+                seen.events,
                 target,
                 max_retries=max_retries,
-                dead_lettered=self._sim.dead_letters(target),
+                dead_lettered=seen.dead_letters(target),
             ),
             target,
         )
 
     def in_flight_cap(
-        self, destination: str, cap: int, *, subscription: str | None = None, process: str | None = None
+        self,
+        destination: str,
+        cap: int,
+        *,
+        subscription: str | None = None,
+        profile: str | None = None,
+        process: str | None = None,
     ) -> Verdict:
         """Never more than ``cap`` handlers at once in one process."""
-        target = self._target(destination, subscription)
+        target, seen = self._seen(destination, subscription, profile)
         if process is not None:
             check_known("process", process, (*self._sim.processes(), LABORATORY))
-        return self._judge(checkers.in_flight_cap(self._sim.history, target, cap=cap, process=process), target)
+        return self._judge(checkers.in_flight_cap(seen.history, target, cap=cap, process=process), target)
 
     def exactly_once_effect(self, effects: Iterable[str], *, expected: Iterable[str] | None = None) -> Verdict:
         """Each id is at most once among ``effects``; with ``expected``, exactly those are there."""
         return self._judge(checkers.exactly_once_effect(effects, expected=expected), "effects")
 
-    def queue(self, destination: str, *, subscription: str | None = None) -> None:
+    def queue(self, destination: str, *, subscription: str | None = None, profile: str | None = None) -> None:
         """All that holds for any service on any queue: no loss, no phantom, no duplicate after ack, honest redelivery."""
         for check in (self.no_loss, self.no_phantom, self.no_duplicate_after_ack, self.redelivery_honesty):
-            check(destination, subscription=subscription)
+            check(destination, subscription=subscription, profile=profile)
 
     # Storage. ``kind``, ``host`` and ``profile`` are those of ``sim.storage``. Read back what matters before, with the
     # test's own provider or ``sim.read_back``: what nobody looked at is not judged.
@@ -168,11 +182,20 @@ class Checks:
         """Say that ``condition`` should hold in some run of a search; one that never did is reported at its end."""
         self.labels[label] = self.labels.get(label, False) or bool(condition)
 
-    def _target(self, destination: str, subscription: str | None) -> str:
-        target = subscribed(self._sim.canonical(destination), subscription)
+    def _seen(self, destination: str, subscription: str | None, profile: str | None) -> tuple[str, Seen]:
+        """The target that is meant, and what happened on its broker."""
+        target, seen = subscribed(self._sim.canonical(destination), subscription), self._sim.seen()
         if self._sim.drained_at is not None and self._sim.unhurt():
             check_known("queue in this run", target, self._sim.queues(), ASK_BEFORE)
-        return target
+        if profile is not None:
+            return target, seen.of(self._sim.broker(profile))
+        if seen.is_of_one:
+            return target, seen
+        where = seen.where(target)
+        if len(where) > 1:
+            names = [broker.profile.name for broker in where]
+            raise KitUsageError(f"{target!r} is on {' and '.join(names)}: say which is meant, as profile={names[0]!r}")
+        return target, seen.of(where[0]) if where else seen
 
     def _judge(self, verdict: Verdict, target: str) -> Verdict:
         drained_at = self._sim.drained_at

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final
 from factflow_infra.errors import InfraError
 from factflow_infra.queue.destinations import parse_destination
 from factflow_infra.queue.transport import DestinationKind
-from factflow_infra_testing.broker.events import ACCEPTED, ACKED, DEAD_LETTERED, DELIVERED, DROPPED, FAULT
+from factflow_infra_testing.broker.events import ACCEPTED, DELIVERED, FAULT
 from factflow_infra_testing.history.checkers import Judgement, Verdict
 from factflow_infra_testing.history.operations import MARKED, History
 from factflow_infra_testing.simulation.checks import CheckFailedError
 from factflow_infra_testing.simulation.names import LABORATORY, Names
 from factflow_infra_testing.simulation.owners import current_owner
 from factflow_infra_testing.simulation.processes import Incarnation
+from factflow_infra_testing.simulation.seen import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,39 +125,20 @@ class Observing:
         """What the brokers did, in order."""
         return self._events
 
+    def seen(self) -> Seen:
+        """What happened until now, on all brokers."""
+        return Seen(self.history, self._events, tuple(self._brokers.values()))
+
     def dead_letters(self, destination: str) -> dict[str, str]:
         """Ids of the messages that were dead-lettered from ``destination``, with the dead-letter queue each is in.
 
         A topic: from all of its subscriptions; ``/topic/name#subscription``: from that one.
         """
-        source = self.canonical(destination)
-        return {
-            e.key: e.queue
-            for e in self._events
-            if e.kind == ACCEPTED and e.source and (e.source == source or e.source.startswith(f"{source}#"))
-        }
-
-    def dead_lettered_to(self, target: str) -> set[str]:
-        """Ids of the messages that came to ``target`` from where they were dead-lettered."""
-        return {e.key for e in self._events if e.kind == ACCEPTED and e.source and e.queue == target}
+        return self.seen().dead_letters(self.canonical(destination))
 
     def held(self, target: str) -> set[str]:
         """Ids of the messages that a queue holds: ready, delayed and unacked."""
-        entries: dict[int, str] = {}
-        for event in self._events:
-            if event.queue != target:
-                continue
-            if event.kind == ACCEPTED:
-                entries[event.entry] = event.key
-            elif event.kind in (ACKED, DROPPED, DEAD_LETTERED):
-                entries.pop(event.entry, None)
-        delayed = {
-            message.key
-            for queues, scheduled in ((b.broker.queues, b.broker.scheduled) for b in self._brokers.values())
-            for _, _, name, message in scheduled
-            if name in queues and queues[name].label == target
-        }
-        return set(entries.values()) | delayed
+        return self.seen().held(target)
 
     def queues(self) -> dict[str, None]:
         """Every queue, topic and subscription that anybody in this run has had to do with, as checks call them."""
@@ -167,20 +149,7 @@ class Observing:
 
     def has_consumer(self, target: str) -> bool:
         """Whether a live subscription takes from ``target``."""
-        return any(
-            queue.consumers and queue.label == target
-            for b in self._brokers.values()
-            for queue in b.broker.queues.values()
-        )
-
-    def flags_redelivery(self, target: str) -> bool:
-        """Whether each message that comes again from ``target`` is flagged, on every broker that has a queue of that name."""
-        return all(
-            queue.type.honest
-            for b in self._brokers.values()
-            for queue in b.broker.queues.values()
-            if queue.label == target
-        )
+        return self.seen().has_consumer(target)
 
     # -- what a run leaves --------------------------------------------------------------------------------------------------------
 

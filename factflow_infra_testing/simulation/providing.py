@@ -65,7 +65,7 @@ class Providing(Observing):
         if broker is None:
             from factflow_infra_testing.broker.server import SimulatedBroker
 
-            broker = self._brokers[row.name] = SimulatedBroker(row, self._decisions)
+            broker = self._brokers[row.name] = SimulatedBroker(row, self._decisions, number=len(self._brokers))
             broker.observe(self._observe)
         return broker
 
@@ -108,7 +108,9 @@ class Providing(Observing):
             )
         if process is not None:
             self._providers.append((process, process.lives, provider))
-        return RecordedQueue(provider, process or self._laboratory, self.canonical, self.names.expect)
+        return RecordedQueue(
+            provider, process or self._laboratory, self.canonical, self.names.expect, broker.profile.name
+        )
 
     def provide_storage(
         self,

@@ -7,7 +7,9 @@ import pytest
 from simulated_runs import forever, message, passing, run_once
 
 from factflow_infra.protocols import ErrorHandling
+from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.history.checkers import Judgement
+from factflow_infra_testing.simulation.checks import CheckFailedError
 
 AT_ONCE = ErrorHandling(max_retries=0, dead_letter_queue="orders.dead")
 
@@ -198,3 +200,56 @@ def test_what_is_read_is_compared_with_what_was_asked_for_not_with_what_was_told
     honest = alter(b"one", {"lineage_id": "l"}) == (b"one", {"lineage_id": "l"})
     failure = run_once(scenario).failure
     assert (failure is None) == honest, failure
+
+
+def bridge_between(one, other, *, loses=()):
+    """A service that takes from ``orders`` on one broker, and publishes to ``orders`` on the other."""
+
+    async def bridge(process):
+        here, there = process.queue(one), process.queue(other)
+
+        async def pass_on(received):
+            await there.publish("orders", received)
+
+        async def handle(received):
+            if received.message_id in loses:
+                await asyncio.sleep(1e9)
+
+        await here.subscribe("orders", pass_on)
+        await there.subscribe("orders", handle, concurrency=3)
+        await forever()
+
+    return bridge
+
+
+def test_queues_of_one_name_on_two_brokers_are_judged_one_by_one():
+    async def scenario(sim):
+        sim.start(bridge_between("rabbitmq", "artemis"), name="bridge")
+        for name in "abc":
+            await sim.queue("rabbitmq").publish("orders", message(name))
+        await sim.drain()
+        with pytest.raises(KitUsageError, match="on rabbitmq-quorum and artemis: say which"):
+            sim.check.no_loss("orders")
+        for profile in ("rabbitmq", "artemis"):
+            sim.check.queue("orders", profile=profile)
+            assert sim.check.fifo_per_key("orders", profile=profile).judgement is Judgement.PASS
+            assert sim.check.in_flight_cap("orders", 3, profile=profile).judgement is Judgement.PASS
+
+    passing(scenario)
+
+
+def test_what_one_broker_lost_is_not_made_up_for_by_the_other():
+    async def scenario(sim):
+        sim.start(bridge_between("rabbitmq", "artemis", loses=["b"]), name="bridge", restart=False)
+        for name in "abc":
+            await sim.queue("rabbitmq").publish("orders", message(name))
+        await sim.sleep(5)
+        sim.processes()["bridge"].kill()
+        await sim.sleep(120)
+        sim.broker("artemis").purge("orders")
+        await sim.drain()
+        sim.check.no_loss("orders", profile="rabbitmq")
+        with pytest.raises(CheckFailedError, match="'b'"):
+            sim.check.no_loss("orders", profile="artemis")
+
+    passing(scenario)
