@@ -6,6 +6,7 @@ Providers exist only there, so what other fixtures get at set-up is a stand-in t
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Final
 
@@ -138,8 +139,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if item.stash.get(_STAND_INS, None):
+        function: Any = item
         # Taken here because pytest-asyncio puts a synchronous function in its place for the call.
-        item.stash[_COROUTINE] = item.obj  # type: ignore[attr-defined]  # a Function: it has fixtures
+        item.stash[_COROUTINE] = test = function.obj
+        if item.get_closest_marker("anyio") is not None:
+            # As a synchronous one anyio's plugin leaves it alone; it would run it on a loop of its own.
+            function.obj = functools.wraps(test)(lambda: None)
+            try:
+                return (yield)
+            finally:
+                function.obj = test
     return (yield)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.search.host import Host, Summary, hosted
+from factflow_infra_testing.search.inputs import is_given, share_fixtures
 from factflow_infra_testing.search.replay import SavedPlan, read_plan
 from factflow_infra_testing.search.run import TIERS
 
@@ -157,8 +158,12 @@ def host_of(item: pytest.Item) -> Host:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    test = getattr(item, "obj", None)
     with hosted(host_of(item)), warnings.catch_warnings():
-        if hasattr(getattr(item, "obj", None), "factflow_simulate"):
+        if hasattr(test, "factflow_simulate"):
+            wrapper: Any = getattr(test, "__func__", test)
+            if wrapper.factflow_simulate.plan is not None and not is_given(wrapper.__wrapped__):
+                share_fixtures(wrapper)
             # A module-wide `pytestmark = pytest.mark.asyncio` also hits tests that @simulate has made synchronous.
             warnings.filterwarnings("ignore", message=r"The test .* is marked with '@pytest\.mark\.asyncio'")
         return (yield)

@@ -51,6 +51,15 @@ def effective_settings(wrapper: object) -> Settings:
     return own if isinstance(own, settings) else settings.default or settings()
 
 
+def share_fixtures(wrapper: Any) -> None:
+    """Have Hypothesis let the test use fixtures of function scope: it is one run, and shares them with nobody."""
+    from hypothesis import HealthCheck, settings
+
+    parent = effective_settings(wrapper)
+    suppressed = {*parent.suppress_health_check, HealthCheck.function_scoped_fixture}
+    setattr(wrapper, _SETTINGS, settings(parent, suppress_health_check=[*suppressed]))
+
+
 def forced_seed() -> int | None:
     """The seed of ``--hypothesis-seed``, if it was given and is a number."""
     core = sys.modules.get("hypothesis.core")

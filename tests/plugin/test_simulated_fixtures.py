@@ -177,3 +177,60 @@ async def test_it(queue_provider):
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([">*assert False, *", "*Timeline*", "*publish orders m1"])
+
+
+ANYIO = (
+    HEAD
+    + """
+import asyncio
+from factflow_infra.protocols import QueueMessage
+
+pytestmark = pytest.mark.anyio  # a habit in modules with async tests
+
+async def test_a_fixture(queue_provider):
+    await queue_provider.publish("orders", QueueMessage(b"1"))
+    await asyncio.sleep(3600)  # virtual
+
+async def test_its_own():
+    await asyncio.sleep(0)
+
+@simulate(max_examples=2)
+async def test_a_search(sim):
+    await sim.sleep(3600)
+"""
+)
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_beside_the_plugin_of_anyio(pytester, mode):
+    """It runs marked tests on a loop of its own; one that uses a fixture of ours belongs into its simulation."""
+    pytest.importorskip("anyio")
+    pytester.makeini(INI + f"asyncio_mode = {mode}\n")
+    pytester.makepyfile(test_it=ANYIO + "\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n")
+    pytester.runpytest_inprocess().assert_outcomes(passed=3)
+
+
+@pytest.mark.parametrize("options", ["plan=[]", "plan=[], seed=3"])
+def test_one_run_may_use_fixtures_of_function_scope(pytester, options):
+    """Hypothesis refuses them where they would be shared between runs."""
+    pytester.makeini(INI)
+    pytester.makepyfile(
+        test_it=HEAD
+        + f"""
+@simulate({options})
+async def test_one_run(sim, tmp_path):
+    assert tmp_path.exists()
+
+class TestIt:
+    @simulate({options})
+    async def test_a_method(self, sim, tmp_path):
+        assert tmp_path.exists()
+
+@simulate(max_examples=2)
+async def test_several(sim, tmp_path):
+    pass
+"""
+    )
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*function-scoped fixture 'tmp_path'*"])
