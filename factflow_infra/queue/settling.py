@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 MAX_ERROR_LENGTH: Final = 500
 """Characters of ``factflow-dead-letter-error``."""
 
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@]*:[^\s/@]*(?=@)")
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/?#]+(?=@)")
+"""User, password or token before the host of a URI; a password may hold ``@`` where it should not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,8 @@ def test_describe(error, text):
         ("x" * 1000, "x" * 487 + "…"),
         ("line\nline\x00\ud800", "line line  "),
         ("amqp://user:s3cret@host and https://a:s3cret@b", "amqp://***@host and https://***@b"),
+        ("https://s3cret@host/x?to=a@b, redis://:s3@cret@host", "https://***@host/x?to=a@b, redis://***@host"),
+        ("http://host/a@b and http://host?a@b are no secrets", "http://host/a@b and http://host?a@b are no secrets"),
         ("mail me@host", "mail me@host"),
     ],
 )
