@@ -306,17 +306,10 @@ def check_whole(name: str, value: object, *, least: int, optional: bool = False)
         )
 
 
-def check_seconds(name: str, value: object, *, positive: bool = False) -> None:
+def check_seconds(name: str, value: object) -> None:
     """Raise ``InvalidSubscriptionError`` unless ``value`` is a finite number of seconds."""
-    bound = "more than 0" if positive else "0 or more"
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not math.isfinite(value)
-        or value < 0
-        or (positive and value == 0)
-    ):
-        raise InvalidSubscriptionError(f"{name} must be a finite number of seconds, {bound}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        raise InvalidSubscriptionError(f"{name} must be a finite number of seconds, 0 or more, got {value!r}")
 
 
 class BatchStatus(StrEnum):

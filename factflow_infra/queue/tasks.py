@@ -41,3 +41,9 @@ class Tasks:
     def report(self, error: BaseException, what: str, **more: Any) -> None:
         """Tell the loop's exception handler of a failure that nobody expected."""
         self.loop.call_exception_handler({"message": f"{what} failed: {error!r}", "exception": error, **more})
+
+
+def mark_seen(task: asyncio.Future[Any]) -> None:
+    """A done callback: have a failure counted as seen, though nobody may be waiting for it any more."""
+    if not task.cancelled():
+        task.exception()

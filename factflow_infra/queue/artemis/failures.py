@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from factflow_infra.errors import PublishRefusedError, QueueAuthenticationError, QueueConnectionError, QueueError
+from factflow_infra.queue.causes import cause_text
 
 if TYPE_CHECKING:
     from stompman import ErrorFrame
@@ -33,13 +34,6 @@ def refusal_of(frame: ErrorFrame) -> RefusedError:
     parts = [text for text in (frame.headers.get("message", ""), body) if text]
     text = " ".join("; ".join(parts).split()) or "an ERROR frame without a text"
     return RefusedError(text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…")
-
-
-def cause_text(error: BaseException | None) -> str:
-    """What happened, in one line; errors of the operating system may have no text."""
-    if error is None:
-        return "the connection was closed"
-    return str(error) or type(error).__name__
 
 
 def connect_error(error: BaseException, *, endpoint: str, user: str | None) -> QueueError:

@@ -9,7 +9,8 @@ from stompman import SendFrame
 
 from factflow_infra.errors import PublishUnconfirmedError, QueueConnectionError
 from factflow_infra.queue.artemis import wire
-from factflow_infra.queue.artemis.failures import LostError, RefusedError, cause_text, refused_publish
+from factflow_infra.queue.artemis.failures import LostError, RefusedError, refused_publish
+from factflow_infra.queue.causes import cause_text
 
 if TYPE_CHECKING:
     from factflow_infra.queue.artemis.session import Session

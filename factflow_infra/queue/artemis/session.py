@@ -28,8 +28,9 @@ from stompman import (
 from stompman.connection import Connection
 
 from factflow_infra.errors import QueueAuthenticationError, QueueConnectionError, QueueError
-from factflow_infra.queue.artemis.failures import LostError, cause_text, connect_error, refusal_of, request_error
+from factflow_infra.queue.artemis.failures import LostError, connect_error, refusal_of, request_error
 from factflow_infra.queue.artemis.heartbeats import Heartbeats, agree
+from factflow_infra.queue.causes import cause_text
 
 if TYPE_CHECKING:
     import ssl

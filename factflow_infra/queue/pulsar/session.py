@@ -18,6 +18,7 @@ from factflow_infra.errors import QueueConnectionError, SettingsError
 from factflow_infra.queue.forks import process
 from factflow_infra.queue.pulsar import client as clients
 from factflow_infra.queue.pulsar.failures import request_error, result_of
+from factflow_infra.queue.tasks import mark_seen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -86,7 +87,7 @@ class Session:
 
     def _received(self, task: asyncio.Task[None]) -> None:
         self._receiving.pop(task, None)
-        _retrieve(task)
+        mark_seen(task)
 
     def start(self, job: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run ``job`` in the background. ``close`` waits for it."""
@@ -97,15 +98,14 @@ class Session:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._background.pop(task, None)
-        if not task.cancelled():
-            task.exception()
+        mark_seen(task)
 
     async def request(self, call: Callable[[], Awaitable[T]], what: str) -> T:
         """The result of ``call()``, a request about ``what``; its failures as our errors, and in time."""
         if self._ended:
             raise QueueConnectionError(f"{what}: not connected to Pulsar at {self.endpoint}")
         task = asyncio.ensure_future(call())
-        task.add_done_callback(_retrieve)
+        task.add_done_callback(mark_seen)
         self._waiting[task] = None
         try:
             await asyncio.wait([task], timeout=self.options.request_timeout)
@@ -169,7 +169,7 @@ class Session:
             self.lose(f"the broker has not answered for {heartbeat} s")
         elif ping is None and now - self._pinged >= heartbeat / 2:
             self._ping, self._pinged = asyncio.ensure_future(self.ping()), now
-            self._ping.add_done_callback(_retrieve)
+            self._ping.add_done_callback(mark_seen)
         if not self._ended:
             self._look_later(loop)
 
@@ -270,12 +270,6 @@ async def quietly(call: Awaitable[Any]) -> None:
     """Await ``call``; what the client says about the end of what is ended anyway is of no use."""
     with contextlib.suppress(Exception):
         await call
-
-
-def _retrieve(task: asyncio.Future[Any]) -> None:
-    """Have its error counted as seen, though nobody may be waiting for it any more."""
-    if not task.cancelled():
-        task.exception()
 
 
 _alive: WeakSet[Session] = WeakSet()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from factflow_infra.errors import QueueConnectionError, QueueError, SubscriptionClosedError
+from factflow_infra.queue.causes import cause_text
 from factflow_infra.queue.rabbitmq import wire
-from factflow_infra.queue.rabbitmq.failures import cancellations, cause_text, is_foreign
+from factflow_infra.queue.rabbitmq.failures import cancellations, is_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from factflow_infra.queue.rabbitmq.session import Session
     from factflow_infra.queue.transport import Delivery, Envelope
-
-MAX_PREFETCH: Final = 65_535
 
 
 class RabbitMqDelivery:
@@ -143,7 +142,7 @@ class RabbitMqConsumer:
             self.unsettled += 1
             on_delivery(RabbitMqDelivery(message, self, counted=counted))
 
-        await self._request(lambda: channel.basic_qos(prefetch_count=min(prefetch, MAX_PREFETCH)))
+        await self._request(lambda: channel.basic_qos(prefetch_count=prefetch))
         started = await self._request(lambda: channel.basic_consume(self._queue, receive))
         self._tag = started.consumer_tag
 

@@ -21,6 +21,7 @@ from factflow_infra.errors import (
     QueueError,
     TopologyMismatchError,
 )
+from factflow_infra.queue.causes import cause_text
 
 if TYPE_CHECKING:
     from factflow_infra.queue.rabbitmq.handshake import Refusal
@@ -29,13 +30,6 @@ _ACCESS_REFUSED: Final = 403
 _NOT_ALLOWED: Final = 530
 _MISMATCH: Final = re.compile(r"inequivalent arg '(?P<property>[^']*)' for (?P<kind>queue|exchange) '(?P<name>[^']*)'")
 _VALUES: Final = re.compile(r"received (?P<ours>.*?) but current is (?P<theirs>.*)$")
-
-
-def cause_text(error: BaseException | None) -> str:
-    """What happened, in one line; the client's own errors often have no text."""
-    if error is None:
-        return "the connection was closed"
-    return str(error) or type(error).__name__
 
 
 def connect_error(error: BaseException, *, endpoint: str, user: str, vhost: str, refusal: Refusal | None) -> QueueError:

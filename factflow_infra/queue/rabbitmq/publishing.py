@@ -25,8 +25,9 @@ from factflow_infra.errors import (
     QueueConnectionError,
     UnroutableError,
 )
+from factflow_infra.queue.causes import cause_text
 from factflow_infra.queue.rabbitmq import wire
-from factflow_infra.queue.rabbitmq.failures import cancellations, cause_text, is_foreign
+from factflow_infra.queue.rabbitmq.failures import cancellations, is_foreign
 from factflow_infra.queue.shared import Shared
 
 if TYPE_CHECKING:

@@ -12,14 +12,15 @@ from aiormq.exceptions import AMQPConnectionError
 from yarl import URL
 
 from factflow_infra.errors import QueueAuthenticationError, QueueConnectionError, QueueError
+from factflow_infra.queue.causes import cause_text
 from factflow_infra.queue.rabbitmq.failures import (
     cancellations,
-    cause_text,
     connect_error,
     is_foreign,
     topology_error,
 )
 from factflow_infra.queue.rabbitmq.handshake import CarefulTransport
+from factflow_infra.queue.tasks import mark_seen
 
 if TYPE_CHECKING:
     import ssl
@@ -112,7 +113,7 @@ class Session:
         if self.lost:
             raise QueueConnectionError(f"not connected to RabbitMQ at {self.endpoint}")
         task = asyncio.ensure_future(call())
-        task.add_done_callback(_retrieve)
+        task.add_done_callback(mark_seen)
         try:
             await asyncio.wait([task], timeout=self._options.request_timeout)
         finally:
@@ -140,7 +141,7 @@ class Session:
         """Close in bounded time, ``farewell`` first; never raises. Where the broker does not answer, cut the socket."""
         self._on_lost = None
         leaving = asyncio.ensure_future(self._leave(farewell))
-        leaving.add_done_callback(_retrieve)
+        leaving.add_done_callback(mark_seen)
         try:
             await asyncio.wait([leaving], timeout=CLOSE_TIMEOUT_SECONDS)
         finally:
@@ -188,12 +189,6 @@ class Session:
                 taken = True
         if taken:
             asyncio.get_running_loop().call_soon(self._release_writers)
-
-
-def _retrieve(task: asyncio.Future[Any]) -> None:
-    """Have its error counted as seen, though nobody may be waiting for it any more."""
-    if not task.cancelled():
-        task.exception()
 
 
 async def open_session(options: RabbitMqOptions, *, mend_headers: bool) -> Session:

@@ -141,10 +141,6 @@ def is_directory(found: os.stat_result) -> bool:
     return stat.S_ISDIR(found.st_mode)
 
 
-def is_link(found: os.stat_result) -> bool:
-    return stat.S_ISLNK(found.st_mode)
-
-
 def absolute(path: str | os.PathLike[str]) -> str:
     """``path`` from the filesystem's root on; ``TypeError`` for what is no path, ``ValueError`` for an empty one or NUL."""
     text = os.fspath(path)
