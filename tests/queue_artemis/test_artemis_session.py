@@ -250,6 +250,34 @@ def test_the_farewell_is_answered_before_the_socket_closes_and_bounded():
     against(server, scenario)
 
 
+def test_closing_waits_for_the_farewells_that_a_lost_connection_has_begun():
+    """What a subscription holds goes back with its farewell: whoever has stopped may count on that."""
+    server = Server()
+
+    def slowly(peer, headers):
+        def answer():
+            peer.receipt(headers)
+            peer.transport.close()
+
+        asyncio.get_running_loop().call_later(2.0, answer)
+
+    async def scenario(client):
+        await client.connect()
+        await client.consume()
+        server.on["DISCONNECT"] = slowly
+        before = asyncio.all_tasks()
+        server.peers[0].transport.abort()
+        await asyncio.sleep(1)
+        assert len(client.lost) == 1
+        await client.transport.close()
+        await asyncio.sleep(0)
+        assert server.peers[1].commands[-2:] == ["UNSUBSCRIBE", "DISCONNECT"]
+        assert server.peers[1].ended
+        assert asyncio.all_tasks() <= before
+
+    against(server, scenario)
+
+
 @pytest.mark.parametrize("steps", range(1, 9))
 def test_a_cancelled_subscribe_says_goodbye(steps):
     server = Server()

@@ -81,7 +81,7 @@ class ArtemisTransport:
 
     async def close(self) -> None:
         session, self._session = self._session, None
-        closing = [asyncio.ensure_future(consumer.close()) for consumer in list(self._consumers)]
+        closing = [*self._tasks, *(asyncio.ensure_future(consumer.close()) for consumer in list(self._consumers))]
         if self._reopening is not None:
             self._reopening.cancel()
             closing.append(self._reopening)
