@@ -138,6 +138,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    __tracebackhide__ = True
     if item.stash.get(_STAND_INS, None):
         function: Any = item
         # Taken here because pytest-asyncio puts a synchronous function in its place for the call.

@@ -158,6 +158,7 @@ def host_of(item: pytest.Item) -> Host:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    __tracebackhide__ = True
     test = getattr(item, "obj", None)
     with hosted(host_of(item)), warnings.catch_warnings():
         if hasattr(test, "factflow_simulate"):

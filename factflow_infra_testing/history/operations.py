@@ -70,10 +70,11 @@ class Operation:
 class History:
     """The operations of one run, in the order in which they began."""
 
-    __slots__ = ("closed", "moves", "noticed", "operations")
+    __slots__ = ("_witnessed", "closed", "moves", "noticed", "operations")
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
+        self._witnessed: list[tuple[int, Operation]] = []
         self.moves = 0
         """How many of them are more than ``LOOKS``."""
         self.noticed: dict[str, int] = {}
@@ -103,6 +104,23 @@ class History:
         """Have the report say ``text``."""
         if not self.closed and (text in self.noticed or len(self.noticed) < _MOST_NOTICED):
             self.noticed[text] = self.noticed.get(text, 0) + 1
+
+    def witness(self, position: int, time: float, process: str, kind: str, target: str, key: str, detail: str) -> None:
+        """Have ``told`` show something that another than its process saw, behind so many of the ``operations``."""
+        seen = Operation(position, process, kind, target, key, time, time, OK, detail)
+        self._witnessed.append((position, seen))
+
+    def told(self) -> list[Operation]:
+        """For people: the ``operations``, and between them what was witnessed."""
+        if not self._witnessed:
+            return self.operations
+        told: list[Operation] = []
+        begun = 0
+        for position, seen in self._witnessed:
+            told += self.operations[begun:position]
+            told.append(seen)
+            begun = position
+        return told + self.operations[begun:]
 
     def on(self, broker: str) -> History:
         """The same without what was on other brokers than that of the profile ``broker``."""

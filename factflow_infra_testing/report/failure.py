@@ -103,7 +103,7 @@ def _write(report: FailureReport, folder: Path) -> None:
         blob=report.blob,
         hypothesis_version=report.hypothesis_version,
     )
-    operations = finding.record.history.operations if finding.record.history is not None else ()
+    operations = finding.record.history.told() if finding.record.history is not None else ()
     folder.mkdir(parents=True, exist_ok=True)
     ignore = folder.parent / ".gitignore"
     if not ignore.exists():

@@ -103,7 +103,7 @@ def failure_text(
     if finding.plan:
         told = (wrap(line, WIDTH, initial_indent="    ", subsequent_indent="      ") for line in meanings(finding.plan))
         parts += ["", *(line for lines in told for line in lines)]
-    operations = history.operations if history is not None else ()
+    operations = history.told() if history is not None else ()
     parts += ["", f"Timeline ({finding.record.virtual_seconds:.3f} virtual seconds; !! marks a fault):", ""]
     parts += [f" {line}" if line else line for line in timeline(operations).splitlines()]
     if replay:

@@ -42,6 +42,10 @@ class RecordedHistory(Protocol):
         """Every operation, in the order of its invocation."""
         ...
 
+    def told(self) -> Sequence[Operation]:
+        """The same, and what was only seen from without."""
+        ...
+
     @property
     def noticed(self) -> Mapping[str, int]:
         """What the report should say besides, and how often it was so."""

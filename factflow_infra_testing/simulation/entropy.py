@@ -173,6 +173,8 @@ def _sleep(original: Callable[[float], None]) -> Callable[[float], None]:
             return
         if secs < 0:
             raise ValueError("sleep length must be non-negative")
+        if world.job is None and secs > 0:
+            world.loop.held_up(secs)
         world.sleep(secs)
 
     return sleep

@@ -61,6 +61,8 @@ def execute(
     if not sims:  # it could not even be set up
         raise cast("BaseException", outcome.error)
     sim = sims.pop()
+    if outcome.error is not None:
+        sim.tell()
     return RunRecord(
         failure=outcome.error,
         deviations=tuple(decisions.deviations),

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SOCKET = "opens a real socket. Use asyncio.open_connection() or loop.create_connection(), which are simulated"
-NAME = "asks a real name server. Use loop.getaddrinfo(), which is simulated"
+NAME = (
+    "asks a real name server, as blocking clients do before they connect. Use asyncio.open_connection() or loop.getaddrinfo(), "
+    "which are simulated"
+)
 PROCESS = "starts a real process. Move it out of the simulated code"
 SIGNAL = "ends or replaces a real process, this one perhaps. In the simulation, processes are killed from outside"
 LOOP = "makes an event loop of its own. Hand coroutines to the running one: asyncio.run_coroutine_threadsafe()"

@@ -162,6 +162,11 @@ class DeterministicLoop(OwnedLoop):
         if self.on_notice is not None and (told := oversights.of_task(context)):
             self.on_notice(told, getattr(context["future"], "owner", None))
 
+    def held_up(self, seconds: float) -> None:
+        """For ``time.sleep``, called outside a thread job: the report says so."""
+        if place := oversights.place_above(2):
+            self.notice(f"time.sleep({seconds:g}) held up everything on the event loop{place}")
+
     def notice(self, text: str) -> None:
         """Have ``text`` in the report, as of the code that is running."""
         if self.on_notice is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from factflow_infra.errors import InfraError
 from factflow_infra.queue.destinations import parse_destination
 from factflow_infra.queue.transport import DestinationKind
-from factflow_infra_testing.broker.events import ACCEPTED, DELIVERED, FAULT
+from factflow_infra_testing.broker.events import ACCEPTED, ACKED, DEAD_LETTERED, DELIVERED, DROPPED, FAULT, REQUEUED
 from factflow_infra_testing.history.checkers import Judgement, Verdict
 from factflow_infra_testing.history.operations import MARKED, History
 from factflow_infra_testing.simulation.checks import CheckFailedError
@@ -21,7 +21,7 @@ from factflow_infra_testing.simulation.processes import Incarnation
 from factflow_infra_testing.simulation.seen import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from factflow_infra_testing.broker.events import BrokerEvent
     from factflow_infra_testing.broker.server import SimulatedBroker
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     from factflow_infra_testing.simulation.loop import DeterministicLoop
     from factflow_infra_testing.simulation.owners import Owner
 
+_WITNESSED: Final = {
+    ACCEPTED: "published to",
+    DELIVERED: "got from",
+    ACKED: "acked on",
+    REQUEUED: "gave back to",
+    DROPPED: "dropped from",
+    DEAD_LETTERED: "dead-lettered from",
+}
 RESTLESS_EVENTS: Final = 10_000
 RESTLESS_EVENTS_A_MESSAGE: Final = 100
 """A run with more broker events than these allow is going round in circles, whatever the clock says. Faults may be why: then they
@@ -48,6 +56,9 @@ class Observing:
         self._events: list[BrokerEvent] = []
         self._allowed_events = RESTLESS_EVENTS
         self._keys: set[str] = set()
+        self.unrecorded = False
+        """Whether somebody may have a client of its own, whose dealings are in no history."""
+        self._witnessed: list[tuple[int, BrokerEvent]] = []
         self.names = Names()
         self._struck = False  # by a fault of the broker or the network, whether the decisions know of it or the test did it by hand
         loop.network.on_fault = self._network_fault
@@ -68,6 +79,8 @@ class Observing:
         if self.history.closed:
             return
         self._events.append(event)
+        if self.unrecorded:
+            self._witnessed.append((len(self.history.operations), event))
         if event.kind == FAULT:
             self._struck = True
             self.history.note(event.time, event.client or "broker", "fault", event.queue, event.key, event.reason)
@@ -75,6 +88,20 @@ class Observing:
             self._keys.add(event.key)
         if len(self._events) > self._allowed_events + RESTLESS_EVENTS_A_MESSAGE * len(self._keys):
             self._too_many_events()
+
+    def witness(self, recorded: Container[str]) -> None:
+        """Have the report show what the brokers saw of clients of one's own, which no recorder is around: those of processes
+        other than ``recorded`` ones.
+        """
+        for position, event in self._witnessed:
+            name = event.client.partition("/")[0]
+            what = _WITNESSED.get(event.kind)
+            if what is not None and name not in recorded and name in self.process_names():
+                self.history.witness(position, event.time, name, what, event.queue, event.key, event.reason)
+
+    def process_names(self) -> Container[str]:
+        """Those of the processes of this run."""
+        return ()
 
     def _too_many_events(self) -> None:
         moves = Counter((e.key, e.queue) for e in self._events if e.kind == DELIVERED)

@@ -52,7 +52,7 @@ def _warning(original: Callable[[Any], None]) -> Callable[[Any], None]:
         world = active_world()
         if world is not None:
             first, _, rest = coroutine.__qualname__.partition(".")
-            place = _place(sys._getframe(1))  # noqa: SLF001 - see pins.INTERNALS
+            place = place_above(1)
             world.loop.notice(
                 f"coroutine {_NAMES.get(first, first)}{'.' if rest else ''}{rest} was never awaited{place}"
             )
@@ -68,6 +68,11 @@ def _warning(original: Callable[[Any], None]) -> Callable[[Any], None]:
             original(coroutine)
 
     return _warn_unawaited_coroutine
+
+
+def place_above(levels: int) -> str:
+    """The place of so many calls above the caller, if it is in the code under test: ``, service.py:12``; else empty."""
+    return _place(sys._getframe(levels + 1))  # noqa: SLF001 - see pins.INTERNALS
 
 
 def _place(frame: FrameType | None) -> str:

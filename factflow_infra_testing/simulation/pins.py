@@ -58,7 +58,7 @@ INTERNALS = (
     Internal(
         "warnings", "_warn_unawaited_coroutine", "the interpreter calls it for a coroutine that was never awaited"
     ),
-    Internal("sys", "_getframe", "where that coroutine was dropped"),
+    Internal("sys", "_getframe", "where that coroutine was dropped, or the loop was held up"),
     Internal("random", "_urandom", "SystemRandom and secrets read random bytes through it"),
     Internal("random", "Random.seed", "a generator without a seed asks the operating system, in C"),
     Internal("uuid", "_generate_time_safe", "uuid1 takes time and node from C code"),

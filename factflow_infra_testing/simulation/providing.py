@@ -46,7 +46,6 @@ class Providing(Observing):
         super().__init__(decisions=decisions, loop=loop)
         self.tier: str | None = None
         """Of the queue providers that do not say; None is each profile's own."""
-        self.unrecorded = False
         self.parts: dict[str, None] = {}
         """What is exposed to faults of its own (``FaultKind.part``), in the order of its first use."""
         self.disk_faults: DiskFaults | None = None

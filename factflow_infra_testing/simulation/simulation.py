@@ -175,6 +175,10 @@ class Simulation(Draining):
         ]
         return [*unused, *self.names.strange_hosts(hosts, self.history.operations), *missed]
 
+    def tell(self) -> None:
+        """The run has failed: its history is to be shown."""
+        self.witness({process.name for process, _, _ in self._providers})
+
     def end(self) -> None:
         """The scenario is over: what still runs of the processes ends with it, without another word."""
         self.history.closed = True

@@ -11,6 +11,8 @@ from factflow_infra_testing.storage.disk_faults import POWER_CHOICES, POWER_LOSS
 from factflow_infra_testing.storage.power import described
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from factflow_infra_testing.search.decisions import Decisions
     from factflow_infra_testing.simulation.loop import DeterministicLoop
     from factflow_infra_testing.simulation.owners import Owner
@@ -36,6 +38,9 @@ class Striking(Providing):
         self._step_faults = tuple((kind, n) for kind, n in STEP_FAULTS if decisions.enabled(kind))
         if self._step_faults:
             loop.on_step = self._before_step
+
+    def process_names(self) -> Container[str]:
+        return self._processes
 
     def watch_disk(self, files: SimulatedFilesystem) -> None:
         """From here on the run uses the simulated disk."""

@@ -234,3 +234,28 @@ async def test_several(sim, tmp_path):
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["*function-scoped fixture 'tmp_path'*"])
+
+
+def test_the_traceback_of_an_escape_is_the_users(pytester):
+    pytester.makeini(INI)
+    pytester.makepyfile(
+        test_it=HEAD
+        + """
+import socket
+
+async def main(process):
+    socket.create_connection(("example.com", 80))
+
+@simulate(max_examples=2)
+async def test_it(sim):
+    sim.start(main)
+    await sim.sleep(1)
+"""
+    )
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert "blocking clients do before they connect. Use asyncio.open_connection()" in text
+    result.stdout.fnmatch_lines([">*socket.create_connection((*"])
+    assert "plugin.py" not in text
+    assert "fixtures.py" not in text

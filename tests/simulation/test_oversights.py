@@ -1,6 +1,9 @@
-"""What Python only whispers is in the report: coroutines that were never awaited, errors of tasks that nobody took."""
+"""What Python only whispers is in the report: coroutines that were never awaited, errors of tasks that nobody took,
+and what no recorder saw.
+"""
 
 import asyncio
+import time
 import warnings
 
 import pytest
@@ -11,9 +14,6 @@ from factflow_infra_testing.search.decisions import Fault
 from factflow_infra_testing.search.faults import Faults
 from factflow_infra_testing.search.search import search
 
-LINE = 22
-"""Where ``careless`` forgets an await."""
-
 
 async def careless(process):
     queue = process.queue()
@@ -23,6 +23,10 @@ async def careless(process):
 
     await queue.subscribe("orders", handle)
     await forever()
+
+
+LINE = careless.__code__.co_firstlineno + 4
+"""Where ``careless`` forgets an await."""
 
 
 async def scenario(sim):
@@ -113,3 +117,84 @@ def test_only_so_many_lines():
         await sim.sleep(1)
 
     assert len(passing(scenario).history.noticed) == 8
+
+
+def test_a_sleep_that_holds_up_the_loop_is_in_the_report_and_one_in_a_job_is_none():
+    async def main(_):
+        time.sleep(2)  # noqa: ASYNC251 - the mistake
+        await asyncio.to_thread(time.sleep, 3)
+        await forever()
+
+    async def scenario(sim):
+        sim.start(main, name="worker")
+        await sim.sleep(10)
+
+    (told,) = passing(scenario).history.noticed
+    assert told.startswith("time.sleep(2) held up everything on the event loop, test_oversights.py:")
+    assert told.endswith(" (worker)")
+
+
+# What no recorder saw
+
+
+async def by_hand(uri):
+    """A client of one's own, that acks before it works."""
+    import aio_pika
+
+    connection = await aio_pika.connect_robust(uri, timeout=10)
+    channel = await connection.channel()
+    queue = await channel.declare_queue("orders", durable=True, arguments={"x-queue-type": "quorum"})
+    done = await channel.declare_queue("done", durable=True, arguments={"x-queue-type": "quorum"})
+    async with queue.iterator() as messages:
+        async for received in messages:
+            await received.ack()
+            await asyncio.sleep(1)
+            copy = aio_pika.Message(received.body, message_id=f"{received.message_id}-done", delivery_mode=2)
+            await channel.default_exchange.publish(copy, done.name)
+
+
+def own_client(*, kill_at):
+    async def scenario(sim):
+        uri = sim.uri("rabbitmq")
+        process = sim.start(lambda _: by_hand(uri), name="shop")
+        await sim.queue("rabbitmq", tier="wire").publish("orders", message("a"))
+        await sim.sleep(kill_at)
+        process.kill()
+        await sim.drain()
+        assert sim.broker().depth("done") == 1
+
+    return scenario
+
+
+def told_of(record):
+    return [(op.process, op.kind, op.target, op.key) for op in record.history.told() if op.kind != "start"]
+
+
+def test_the_report_shows_what_the_broker_saw_of_a_client_of_ones_own():
+    record = run_once(own_client(kill_at=0.5))
+    assert isinstance(record.failure, AssertionError)
+    assert told_of(record) == [
+        ("test", "publish", "orders", "a"),
+        ("shop", "got from", "orders", "a"),
+        ("shop", "acked on", "orders", "a"),
+        ("shop", "kill", "shop", ""),
+        ("shop", "restart", "shop", ""),
+    ]
+    assert not [op for op in record.history.operations if op.kind.startswith(("got", "acked"))]
+    assert record.digest == run_once(own_client(kill_at=0.5)).digest
+    finding = search(own_client(kill_at=0.5), faults=Faults.none(), max_examples=2).finding
+    assert "acked on orders a" in failure_text(finding, inputs={}, origin="", replay="", artifacts="")
+
+
+def test_what_a_recorder_shows_is_not_shown_again():
+    async def scenario(sim):
+        sim.uri("rabbitmq")
+        sim.start(careless, name="worker")
+        await sim.queue().publish("orders", message("a"))
+        await sim.drain()
+        raise AssertionError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        record = run_once(scenario)
+    assert record.history.told() == record.history.operations
