@@ -9,7 +9,13 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from factflow_infra.protocols import QueueMessage
 from factflow_infra_testing import cli, verify
+from factflow_infra_testing.broker.provider import SimulatedQueueProvider
+from factflow_infra_testing.broker.server import SimulatedBroker
+from factflow_infra_testing.search.decisions import SwarmDecisions
+from factflow_infra_testing.simulation.runner import run as simulated
+from factflow_infra_testing.wire.command import announce
 
 ANSI = re.compile(r"\x1b\[")
 SECRET = "s3cr3t-passw0rd"
@@ -150,3 +156,27 @@ def test_the_module_is_the_command_too():
     )
     assert ended.returncode == 2
     assert "such-option" in ended.stderr
+
+
+def test_serve_refuses_a_fault_that_cannot_strike(run):
+    for profile, kind in (("rabbitmq", "kil"), ("rabbitmq", "messages-stranded"), ("artemis", "s3-slow")):
+        result = run("serve", "--profile", profile, "--fault", kind)
+        assert result.exit_code == 2
+        assert f"'{kind}' cannot strike here" in result.output
+        assert "ack-lost" in result.output
+
+
+def test_serve_says_which_fault_struck():
+    told = []
+
+    async def scenario():
+        decisions = SwarmDecisions(0, {"confirm-delayed": 1.0})
+        broker = SimulatedBroker("rabbitmq", decisions)
+        announce(broker, decisions, told.append)
+        provider = SimulatedQueueProvider(broker, client="shop", exposed=True)
+        await provider.publish("orders", QueueMessage(b"", message_id="m-1"))
+        await provider.stop()
+
+    simulated(scenario).result()
+    (line,) = told
+    assert re.fullmatch(r" +0\.\d{3} s  confirm-delayed \((50 ms|1 s|45 s)\) on orders m-1 \(shop\)", line)

@@ -203,6 +203,11 @@ class SwarmDecisions:
         return self._deviations
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Those that were on from the beginning."""
+        return tuple(self._all)
+
+    @property
     def asked(self) -> Mapping[str, int]:
         """How often each kind that was on has been asked for, before ``quiet``."""
         return {kind: sum(s.count for s in known.streams.values()) for kind, known in self._all.items()}
