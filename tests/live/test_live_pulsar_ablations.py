@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
-from pulsar_transports import NAMING, QUIET, Client, cut_connections, foreign, queue, topic, unique_topic
+from pulsar_transports import NAMING, Client, cut_connections, foreign
+from transport_clients import QUIET, queue, topic, unique_topic
 
 from factflow_infra.errors import QueueConnectionError
 from factflow_infra.queue.pulsar import consuming, ephemeral, publishing, session

@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from pulsar_transports import NAMING, PATIENCE, QUIET, Client, cut_connections, foreign, queue, topic, unique_topic
+from pulsar_transports import NAMING, Client, cut_connections, foreign
+from transport_clients import PATIENCE, QUIET, queue, topic, unique_topic
 
 from factflow_infra.errors import (
     InvalidMessageError,

@@ -11,6 +11,7 @@ from uuid import uuid4
 import aio_pika
 import pytest
 import pytest_asyncio
+from transport_clients import PATIENCE, TransportClient, queue, topic, unique_topic
 
 from factflow_infra.errors import (
     InvalidMessageError,
@@ -25,83 +26,22 @@ from factflow_infra.errors import (
 from factflow_infra.queue.messages import QueueMessage
 from factflow_infra.queue.rabbitmq.session import RabbitMqOptions
 from factflow_infra.queue.rabbitmq.transport import RabbitMqTransport
-from factflow_infra.queue.transport import Address, Destination, DestinationKind, Envelope
+from factflow_infra.queue.transport import Address, Envelope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 
-PATIENCE = 20.0
 
-
-def queue(name: str | None = None) -> Address:
-    name = name or f"q-{uuid4().hex[:10]}"
-    return Address(Destination(DestinationKind.QUEUE, name, name))
-
-
-def topic(name: str, subscription: str | None = None, *, durable: bool = True) -> Address:
-    return Address(Destination(DestinationKind.TOPIC, name, f"/topic/{name}"), subscription, durable)
-
-
-def unique_topic() -> str:
-    return f"t-{uuid4().hex[:10]}"
-
-
-class Client:
-    """A transport, and what happened to it."""
-
+class Client(TransportClient):
     def __init__(self, server: Any, **options: Any) -> None:
         hosts = options.pop("hosts", (("127.0.0.1", server.port),))
-        self.transport = RabbitMqTransport(RabbitMqOptions(hosts=hosts, **options))
-        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-
-    async def connect(self) -> Client:
-        self.lost = asyncio.get_running_loop().create_future()
-        await self.transport.connect(self.lost.set_result)
-        return self
-
-    async def publish(self, address: Address, *bodies: bytes, delay: float = 0.0) -> None:
-        for body in bodies:
-            await self.transport.publish(address, Envelope(QueueMessage(body)), delay=delay)
-
-    async def consume(self, address: Address, prefetch: int = 100) -> Taking:
-        taking = Taking()
-        taking.consumer = await self.transport.consume(
-            address,
-            prefetch=prefetch,
-            concurrency=1,
-            on_delivery=taking.queue.put_nowait,
-            on_cancelled=taking.cancelled.set_result,
-        )
-        return taking
+        super().__init__(RabbitMqTransport(RabbitMqOptions(hosts=hosts, **options)))
 
     def cut(self) -> None:
         """Abort the socket, as a lost network would."""
-        live = self.transport._live
-        assert live is not None
-        live.session.abort()
-
-
-class Taking:
-    """A consumer and what it got."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[Any] = asyncio.Queue()
-        self.cancelled: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self.consumer: Any = None
-
-    async def next(self) -> Any:
-        async with asyncio.timeout(PATIENCE):
-            return await self.queue.get()
-
-    async def acked(self, count: int) -> list[bytes]:
-        bodies = []
-        for _ in range(count):
-            delivery = await self.next()
-            await delivery.ack()
-            bodies.append(delivery.envelope.message.body)
-        return bodies
+        self.transport._live.session.abort()
 
 
 @contextlib.asynccontextmanager
