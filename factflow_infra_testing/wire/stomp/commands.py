@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from factflow_infra_testing.wire.stomp.frames import Frame
 
 DEFAULT_WINDOW: Final = 10_240
+_UNLIMITED: Final = -1
 _SEND_ERROR: Final = "AMQ339031 Error handling send"
 _UNKNOWN_HEADERS: Final = (
     *("JMSXGroupID", "JMSXGroupSeq", "AMQ_SCHEDULED_REPEAT", "AMQ_SCHEDULED_PERIOD", "AMQ_SCHEDULED_CRON"),
@@ -56,7 +57,7 @@ def send(connection: StompConnection, frame: Frame) -> None:
     front_end = connection.front_end
     now = connection.server.broker.now
     wall = time.time()
-    expires = _whole(headers["expires"]) if headers.get("expires") else 0
+    expires = _whole(headers.get("expires", "0"))
     content = Content(
         front_end.new_number(),
         destination.partition(QUALIFIED)[0],
@@ -64,14 +65,14 @@ def send(connection: StompConnection, frame: Frame) -> None:
         headers,
         frame.body,
         text="content-length" not in headers,
-        persistent=headers.get("persistent") == "true",
+        persistent=headers.get("persistent", "").lower() == "true",
         timestamp=int(wall * 1000),
         expires=expires,
     )
     due = None
     if "AMQ_SCHEDULED_DELAY" in headers:
         due = now + _whole(headers["AMQ_SCHEDULED_DELAY"]) / 1000
-    elif "AMQ_SCHEDULED_TIME" in headers:
+    if "AMQ_SCHEDULED_TIME" in headers:
         due = now + _whole(headers["AMQ_SCHEDULED_TIME"]) / 1000 - wall
     message = Message(
         content.key,
@@ -267,8 +268,9 @@ def _window(text: str | None, ack_mode: str) -> int:
     """The broker model's window: 0 is none, and one byte lets one message out at a time."""
     if text is None:
         return 0 if ack_mode == AUTO else DEFAULT_WINDOW
-    try:
-        window = int(text)
-    except ValueError:
-        raise StompError(f'For input string "{text}"') from None
-    return 0 if window < 0 else max(window, 1)
+    window = whole(text, f'For input string "{text}"')
+    if window >= 1 << 31:
+        raise StompError(f'For input string "{text}"')
+    if window < _UNLIMITED:
+        raise not_simulated(f"windows that let nothing out (consumer-window-size:{text})")
+    return 0 if window == _UNLIMITED else max(window, 1)

@@ -62,6 +62,13 @@ REQUESTS = {
     "send with a negative delay": ["", ("SEND", *QUEUE, "AMQ_SCHEDULED_DELAY:-5", "receipt:x"), SUBSCRIBE],
     "send with a wrong time": ["", ("SEND", *QUEUE, "AMQ_SCHEDULED_TIME:soon", "receipt:x")],
     "send with wrong expiry": ["", ("SEND", *QUEUE, "expires:soon", "receipt:x")],
+    "send with an empty expiry": ["", ("SEND", *QUEUE, "expires:", "receipt:x")],
+    "send with a delay and a time": [
+        "",
+        ("SEND", *QUEUE, "AMQ_SCHEDULED_DELAY:0", "AMQ_SCHEDULED_TIME:99999999999999", "receipt:x"),
+        SUBSCRIBE,
+    ],
+    "send persistent in capitals": ["", ("SEND", *QUEUE, "persistent:TRUE", "receipt:x"), SUBSCRIBE],
     "send with wrong priority": ["", ("SEND", *QUEUE, "priority:high", "receipt:x")],
     "send with priority": ["", ("SEND", *QUEUE, "priority:9", "receipt:x"), SUBSCRIBE],
     "send with persistent maybe": ["", ("SEND", *QUEUE, "persistent:maybe", "receipt:x"), SUBSCRIBE],
@@ -102,6 +109,10 @@ REQUESTS = {
         ("SUBSCRIBE", "id:a", "destination:{q}", "subscription-type:QUEUE", "receipt:x"),
     ],
     "subscribe with a wrong window": ["", (*SUBSCRIBE, "consumer-window-size:wide")],
+    "subscribe with a window that only Python reads": ["", (*SUBSCRIBE, "consumer-window-size:1_0")],
+    "subscribe with a window after a space": ["", (*SUBSCRIBE, "consumer-window-size: 5")],
+    "subscribe with a window past 31 bits": ["", (*SUBSCRIBE, "consumer-window-size:2147483648")],
+    "subscribe with a window below none": ["", (*SUBSCRIBE, "consumer-window-size:-2"), SEND],
     "subscribe with a selector": [
         "",
         (*SUBSCRIBE, "selector:h = 'x'"),
@@ -235,6 +246,9 @@ REQUESTS = {
 
 ARTEMIS_ONLY = {
     # Its own headers, and names that only it knows.
+    *("send with an empty expiry", "send with a delay and a time", "send persistent in capitals"),
+    *("subscribe with a window that only Python reads", "subscribe with a window after a space"),
+    *("subscribe with a window past 31 bits", "subscribe with a window below none"),
     *("send with a wrong type", "send with a lower case type", "send to a topic", "subscribe with a wrong type"),
     *("subscribe with a wrong window", "subscribe as multicast to a queue", "subscribe as anycast to a topic"),
     *("subscribe untyped to a queue", "subscribe to a qualified queue", "subscribe untyped to a qualified queue"),
@@ -409,6 +423,20 @@ def _of_rabbitmq():
             ),
             _Q_SUBSCRIBE,
         ],
+        "send in a transaction of no name": ["", _sent("/queue/{q}", "transaction:")],
+        "nack with a requeue that is neither": [
+            "",
+            _Q_SEND,
+            _Q_SUBSCRIBE,
+            ("NACK", "id:T_a@@session-1@@1", "requeue:maybe", "receipt:x"),
+        ],
+        "ack of a number that is none": [
+            "",
+            _Q_SEND,
+            _Q_SUBSCRIBE,
+            ("ACK", "id:T_a@@session-1@@x", "receipt:x"),
+        ],
+        **_sent_and_received(("/queue/{q}%2Fa%20%é~", "/topic/{q}%2Fa%2f", "/exchange/amq.direct/{q}%3Aa\t")),
         "another's user-id": ["", _sent("/queue/{q}", "user-id:else")],
     }
 

@@ -25,6 +25,7 @@ STRICTER = {
         *("send first", "send with an empty destination", "subscribe with a wrong ack"),
         # And what it has not.
         *("send with priority", "subscribe with a selector", "subscribe no-local"),
+        "subscribe with a window below none",
     },
     "activemq-classic": {
         *EVERYWHERE_STRICTER,

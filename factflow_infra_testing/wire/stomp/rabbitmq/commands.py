@@ -188,8 +188,9 @@ def acknowledge(connection: StompConnection, frame: Frame) -> None:
     if message_id is None:
         raise mistake("Missing header", f'"{command}" must include the "{header}" header\n')
     parts = message_id.rsplit("@@", 2)
-    if len(parts) != 3 or not parts[2].isdecimal():
+    if len(parts) != 3:
         raise mistake("Invalid header", f'"{command}" must include a valid "{header}" header\n')
+    _number(parts[2])
     if parts[0] not in connection.subscriptions:
         raise mistake("Subscription not found", f'Message with id "{message_id}" has no subscription')
     if not _put_off(connection, frame):
@@ -216,7 +217,7 @@ def _acknowledge(connection: StompConnection, frame: Frame, message_id: str, tag
     if frame.command == "ACK":
         for one in meant.values():
             server.broker.ack(one)
-    elif _flag(frame.headers, "requeue", default=True):
+    elif frame.headers.get("requeue") != "false":
         server.broker.give_back(meant.values())
     else:
         for one in meant.values():
@@ -276,7 +277,7 @@ def _ended(connection: StompConnection, frame: Frame) -> list[Frame]:
 def _put_off(connection: StompConnection, frame: Frame) -> bool:
     """Keep a frame for the end of its transaction, if it is in one; its receipt comes then, too."""
     name = frame.headers.get("transaction")
-    if not name:
+    if name is None:
         return False
     if name not in connection.transactions:
         raise _invalid(name)
@@ -291,9 +292,9 @@ def _number(text: str) -> int:
         raise processing_error() from None
 
 
-def _flag(headers: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+def _flag(headers: Mapping[str, str], name: str) -> bool:
     if name not in headers:
-        return default
+        return False
     if headers[name] not in _FLAGS:
         raise processing_error()
     return _FLAGS[headers[name]]

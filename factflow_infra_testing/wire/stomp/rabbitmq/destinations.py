@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote
 
 from factflow_infra.queue.destinations import QUEUE_PREFIX, TOPIC_PREFIX
 from factflow_infra_testing.broker.exchanges import ExchangeKind
@@ -25,6 +24,7 @@ _EXCHANGES: Final = {
     "amq.fanout": ExchangeKind.FANOUT,
     "amq.headers": ExchangeKind.HEADERS,
 }
+_SLASH: Final = "%2F"
 _TYPES: Final = "/temp-queue, /exchange, /topic, /queue, /amq/queue, /reply-queue"
 
 
@@ -50,12 +50,12 @@ def place_of(destination: str, command: str) -> Place:
     if not destination:
         raise mistake("Invalid destination", "Destination cannot be blank\n")
     if "/" not in destination:
-        return Place(Kind.QUEUE, "", unquote(destination))
+        return Place(Kind.QUEUE, "", _unescaped(destination))
     _, _, rest = destination.partition("/")
     kind, slash, rest = rest.partition("/")
     if destination.startswith("/amq/queue/"):
-        return Place(Kind.EXISTING, "", unquote(rest.removeprefix("queue/")))
-    names = [unquote(name) for name in rest.split("/")]
+        return Place(Kind.EXISTING, "", _unescaped(rest.removeprefix("queue/")))
+    names = [_unescaped(name) for name in rest.split("/")]
     if slash and not destination.partition("/")[0]:
         if kind == "reply-queue":
             return Place(Kind.EXISTING, "", rest)
@@ -77,9 +77,23 @@ def place_of(destination: str, command: str) -> Place:
 
 def shown(exchange: str, key: str) -> str:
     """The destination that a MESSAGE has which came by ``exchange`` with the routing key ``key``."""
+    return _written(exchange, _escaped(key))
+
+
+def _written(exchange: str, key: str) -> str:
     if not exchange:
         return f"{QUEUE_PREFIX}{key}"
     return f"{TOPIC_PREFIX}{key}" if exchange == TOPIC_EXCHANGE else f"/exchange/{exchange}/{key}"
+
+
+def _unescaped(name: str) -> str:
+    """Nothing but a slash can be written by its number, and only in capitals."""
+    return name.replace(_SLASH, "/")
+
+
+def _escaped(name: str) -> str:
+    """What the plugin writes by its number: more than it reads."""
+    return "".join(chr(byte) if 32 <= byte <= 127 and byte not in b"/%" else f"%{byte:02X}" for byte in name.encode())
 
 
 class Destinations:
@@ -108,7 +122,7 @@ class Destinations:
                 self._broker.declare_queue(place.key)
             return place.key
         self._exchange(place.exchange)
-        label = shown(place.exchange, place.key)
+        label = _written(place.exchange, place.key.replace("/", _SLASH))  # as the client wrote it
         if durable_id is None:
             self._temporary += 1
             queue = f"stomp.gen-{self._temporary}"
