@@ -36,6 +36,19 @@ def slot_of_exchange(player, draw):
     return player.name(draw.choice(EXCHANGES))
 
 
+def declare(method, slots, options_of):
+    """A declaration with new properties, or those that the queue or exchange has."""
+
+    async def call(player, number, draw):
+        name, options = player.name(draw.choice(slots)), options_of(player, draw)
+        if often(draw, 0.4):
+            options = player.declared.get(name, options)
+        player.answered(number, await getattr(await player.channel(number), method)(name, **options))
+        player.declared[name] = options
+
+    return call
+
+
 # --- exchanges ----------------------------------------------------------------------------------------------------------
 
 
@@ -50,13 +63,7 @@ def exchange_options(player, draw):
     }
 
 
-async def declare_exchange(player, number, draw):
-    """With new properties, or those that it has."""
-    name, options = slot_of_exchange(player, draw), exchange_options(player, draw)
-    if often(draw, 0.4):
-        options = player.declared.get(name, options)
-    player.answered(number, await (await player.channel(number)).exchange_declare(name, **options))
-    player.declared[name] = options
+declare_exchange = declare("exchange_declare", EXCHANGES, exchange_options)
 
 
 async def look_for_exchange(player, number, draw):
@@ -120,13 +127,7 @@ def queue_options(player, draw):
     }
 
 
-async def declare_queue(player, number, draw):
-    """With new properties, or those that it has."""
-    name, options = player.name(draw.choice(QUEUES)), queue_options(player, draw)
-    if often(draw, 0.4):
-        options = player.declared.get(name, options)
-    player.answered(number, await (await player.channel(number)).queue_declare(name, **options))
-    player.declared[name] = options
+declare_queue = declare("queue_declare", QUEUES, queue_options)
 
 
 async def declare_main_otherwise(player, number, draw):
