@@ -28,6 +28,8 @@ REDELIVERED: Final = "redelivered"
 MARKED: Final = frozenset({"fault", "kill", "pause", "terminate", "power-loss", "clock-jump"})
 """Kinds of operations that are faults, or their direct effect."""
 _MOST_NOTICED: Final = 8
+_UNWOUND: Final = "GeneratorExit"
+"""What the coroutines of a run that was broken off are closed with."""
 LOOKS: Final = frozenset({"read", "stat", "list", "log"})
 """Kinds of operations that move nothing: a service that polls its storage is at rest."""
 
@@ -90,8 +92,8 @@ class History:
         return operation
 
     def finish(self, operation: Operation, time: float, outcome: str, detail: str = "") -> None:
-        """Complete ``operation`` with ``outcome``: ``OK``, ``FAIL`` or ``INFO``."""
-        if not self.closed:
+        """Complete ``operation`` with ``outcome``: ``OK``, ``FAIL`` or ``INFO``; one that was only unwound has never ended."""
+        if not self.closed and detail != _UNWOUND:
             finish(operation, time, outcome, detail)
             operation.ended = len(self.operations)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SOCKET = "opens a real socket. Use asyncio.open_connection() or loop.create_connection(), which are simulated"
 NAME = (
     "asks a real name server, as blocking clients do before they connect. Use asyncio.open_connection() or loop.getaddrinfo(), "
-    "which are simulated"
+    "which are simulated; instead of a client of S3 that was made from a URI, process.storage('s3')"
 )
 PROCESS = "starts a real process. Move it out of the simulated code"
 SIGNAL = "ends or replaces a real process, this one perhaps. In the simulation, processes are killed from outside"

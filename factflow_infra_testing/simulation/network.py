@@ -52,6 +52,7 @@ class Network(Hosts):
         self.links = Links()
         self._outside = Context()  # what is under way on the wire belongs to nobody
         self._listeners: dict[tuple[str, int], SimulatedServer] = {}
+        self._listened: dict[tuple[str, int], None] = {}
         self._ends: dict[SimulatedTransport, None] = {}
         self.services: dict[tuple[str, int], Any] = {}
         """What is reached at a host and port by clients that are simulated above the socket: theirs to define."""
@@ -102,6 +103,7 @@ class Network(Hosts):
                 raise OSError(errno.EADDRINUSE, text)
         for key in server.keys:
             self._listeners[key] = server
+            self._listened[key] = None
 
     def unlisten(self, server: SimulatedServer) -> None:
         """Refuse connections to ``server`` from now on."""
@@ -131,6 +133,7 @@ class Network(Hosts):
             await asyncio.sleep(latency)
         server = self._listeners.get((target, port))
         if server is None:
+            self._tell_who_listens(host, port)
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed {(host, port)!r}")
         client, remote = self._pair(source, target, port, server)
         for end in (client, remote):
@@ -152,6 +155,12 @@ class Network(Hosts):
             client.abort()
             raise
         return client, protocol
+
+    def _tell_who_listens(self, host: str, port: int) -> None:
+        """Nobody has listened there so far: the address may be wrong."""
+        if (self.resolve(host), port) not in self._listened:
+            known = ", ".join(f"{there}:{number}" for there, number in self._listened) or "none"
+            self.loop.notice(f"nobody listens at {host}:{port} in the simulation; there are: {known}")
 
     def _pair(
         self, source: str, target: str, port: int, server: SimulatedServer

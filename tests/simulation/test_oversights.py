@@ -198,3 +198,31 @@ def test_what_a_recorder_shows_is_not_shown_again():
         warnings.simplefilter("ignore")
         record = run_once(scenario)
     assert record.history.told() == record.history.operations
+
+
+def test_an_address_where_nobody_listens_is_told_with_those_that_there_are():
+    async def main(_):
+        await asyncio.open_connection("localhost", 5672)
+
+    async def scenario(sim):
+        sim.uri("rabbitmq")
+        sim.start(main, name="shop")
+        await sim.sleep(1)
+
+    record = run_once(scenario)
+    assert isinstance(record.failure, ConnectionRefusedError)
+    (told,) = record.history.noticed
+    assert told.startswith("nobody listens at localhost:5672 in the simulation; there are: rabbitmq-quorum:5672")
+    assert told.endswith(" (shop)")
+
+
+def test_what_a_run_that_is_broken_off_was_doing_has_never_ended():
+    async def main(_):
+        raise RuntimeError
+
+    async def scenario(sim):
+        sim.start(main, name="shop")
+        await sim.queue("rabbitmq", tier="wire").publish("orders", message("a"))
+
+    (publish,) = run_once(scenario).history.of("publish")
+    assert (publish.completed, publish.outcome, publish.detail) == (None, "", "")
