@@ -214,7 +214,7 @@ def _declared(channel: Channel, name: str, method: Any) -> Queue:
             name,
             label=queue_label(name),
             queue_type=queue_type,
-            durable=method.durable,
+            durable=_durable(method),
             owner=channel.session.connection if method.exclusive else None,
             auto_delete=method.auto_delete,
             options=wanted.options,
@@ -227,13 +227,18 @@ def _declared(channel: Channel, name: str, method: Any) -> Queue:
     return queue
 
 
+def _durable(method: Any) -> bool:
+    """An exclusive queue never is, whatever its client says (RMQ-16)."""
+    return method.durable and not method.exclusive
+
+
 def _check_same(channel: Channel, queue: Queue, method: Any, arguments: dict[str, Any]) -> None:
     name = queue.name
     if (queue.owner is not None) != method.exclusive:
         raise locked(name)
     check_access(channel, queue)
     for argument, asked, current in (
-        ("durable", method.durable, queue.durable),
+        ("durable", _durable(method), queue.durable),
         ("auto_delete", method.auto_delete, queue.auto_delete),
     ):
         if asked != current:

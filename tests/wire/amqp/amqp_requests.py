@@ -96,6 +96,15 @@ REQUESTS = {
     "another time": declare("pq", arguments={**TTL, "x-message-ttl": 5}),
     "no time": declare("pq", arguments=QUORUM),
     "one argument more": declare("pq", arguments={**TTL, "x-dead-letter-exchange": "e"}),
+    "exclusive and durable, then transient": rpc(
+        spec.Queue.Declare(queue="px", durable=True, exclusive=True),
+        spec.Queue.Declare(queue="px", exclusive=True),
+        spec.Queue.Delete(queue="px"),
+    ),
+    "exclusive and transient, then durable and otherwise": rpc(
+        spec.Queue.Declare(queue="px", exclusive=True),
+        spec.Queue.Declare(queue="px", durable=True, exclusive=True, arguments={"x-message-ttl": 100_000}),
+    ),
     "classic": declare("pc"),
     "classic by name": declare("pc", arguments={"x-queue-type": "classic"}),
     "classic as quorum": declare("pc", arguments=QUORUM),
@@ -231,7 +240,7 @@ async def answers(uri):
     """What each request came to, in text, each on a channel of its own."""
     found = {}
     connection = await aiormq.connect(uri)
-    for name in ("pq", "pc", "bad", "ps", "pqs", "pl"):
+    for name in ("pq", "pc", "bad", "ps", "pqs", "pl", "px"):
         await (await connection.channel()).queue_delete(name)
     for name in ("xx", "ae", "in"):
         await (await connection.channel()).exchange_delete(name)
