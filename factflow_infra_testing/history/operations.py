@@ -92,8 +92,11 @@ class History:
         return operation
 
     def finish(self, operation: Operation, time: float, outcome: str, detail: str = "") -> None:
-        """Complete ``operation`` with ``outcome``: ``OK``, ``FAIL`` or ``INFO``; one that was only unwound has never ended."""
-        if not self.closed and detail != _UNWOUND:
+        """Complete ``operation`` with ``outcome``: ``OK``, ``FAIL`` or ``INFO``; one that was only unwound has never ended.
+
+        A read that is streamed is an end of its own: its reader has stopped.
+        """
+        if not self.closed and (detail != _UNWOUND or operation.kind == "read"):
             finish(operation, time, outcome, detail)
             operation.ended = len(self.operations)
 
