@@ -369,7 +369,6 @@ class AmqpConnection(WireLine):
         self._transport.close()
 
     # --- as a line of the simulated broker --------------------------------------------------------------------------
-    # --- as a line of the simulated broker --------------------------------------------------------------------------
 
     def _under_way(self) -> list[str]:
         told: list[str] = []
