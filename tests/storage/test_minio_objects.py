@@ -301,6 +301,8 @@ async def test_bad_input_is_refused_before_anything_is_sent(s3):
             storage.write("k", pieces("text")),
             storage.presign("k", expires_seconds=0),
             storage.presign("k", method="POST"),
+            storage.presign("k", method=["GET"]),
+            storage.presign("k", expires_seconds=True),
             storage.list_page(limit=0),
             storage.list_page(delimiter=""),
             anext(storage.stream("k", start=-1)),

@@ -213,9 +213,10 @@ class MinioStorageProvider:
         It is a secret while it lasts. An object that is put through one has no record: no checksum, S3's metadata.
         """
         self._layout.object(key)
-        if method not in _PRESIGNED:
+        if not isinstance(cast("object", method), str) or method not in _PRESIGNED:
             raise InvalidObjectError(f"method must be one of {', '.join(_PRESIGNED)}, not {shown(method)}")
-        if not isinstance(cast("object", expires_seconds), int) or not 0 < expires_seconds <= MAX_PRESIGN_SECONDS:
+        whole = isinstance(cast("object", expires_seconds), int) and not isinstance(expires_seconds, bool)
+        if not whole or not 0 < expires_seconds <= MAX_PRESIGN_SECONDS:
             raise InvalidObjectError(
                 f"expires_seconds must be a whole number from 1 to {MAX_PRESIGN_SECONDS}, not {shown(expires_seconds)}"
             )
