@@ -126,6 +126,12 @@ class SimulatedBroker(Strikes):
         self._observers.append(callback)
         self.broker.observer = callback if len(self._observers) == 1 else self._tell
 
+    def notice(self, text: str, client: str) -> None:
+        """Have the report of a failure say ``text`` of ``client``, where this is a simulation."""
+        tell: Callable[[str, str], None] | None = getattr(self.loop, "on_notice", None)
+        if tell is not None:
+            tell(text, client)
+
     def restart(self, *, crash: bool = False, spare_laboratory: bool = False) -> None:
         """Restart the broker now; it is back after ``downtime``. ``spare_laboratory``: the test's own connections go on."""
         self._note_by_hand(BROKER_RESTART)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from factflow_infra_testing.history.operations import MARKED
+from factflow_infra_testing.history.operations import LOOKS, MARKED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from factflow_infra_testing.history.operations import Operation
 
+_POLLS: Final = LOOKS - {"log"}
 _LONG_KEY: Final = 12
 _SHORT_KEY: Final = 4
 
@@ -70,20 +71,38 @@ def describe(operation: Operation, names: Names) -> str:
 def rows(operations: Sequence[Operation], *, limit: int) -> list[Row]:
     """All operations, or ``limit`` of them: the first, the last and what is near a fault, with the gaps stated."""
     names = Names(operations)
-    keep = _selected(operations, limit)
+    runs = _gathered(operations)
+    keep = _selected([run[0] for run in runs], limit)
     result: list[Row] = []
     skipped = 0
-    for index, op in enumerate(operations):
+    for index, run in enumerate(runs):
         if index not in keep:
-            skipped += 1
+            skipped += len(run)
             continue
+        op = run[0]
         if skipped:
             result.append(Row(op.invoked, "", "", marked=False, skipped=skipped))
             skipped = 0
-        result.append(Row(op.invoked, op.process, describe(op, names), is_marked(op)))
+        again = f" ({len(run)} times, to {run[-1].invoked:.3f})" if len(run) > 1 else ""
+        result.append(Row(op.invoked, op.process, describe(op, names) + again, is_marked(op)))
     if skipped:
         result.append(Row(operations[-1].invoked, "", "", marked=False, skipped=skipped))
     return result
+
+
+def _gathered(operations: Sequence[Operation]) -> list[list[Operation]]:
+    """Looks that follow one another and are all the same, as a service makes that polls, in one; all else by itself."""
+    gathered: list[list[Operation]] = []
+    for op in operations:
+        if gathered and op.kind in _POLLS and _shown(op) == _shown(gathered[-1][0]):
+            gathered[-1].append(op)
+        else:
+            gathered.append([op])
+    return gathered
+
+
+def _shown(op: Operation) -> tuple[str, ...]:
+    return op.process, op.kind, op.target, op.key, op.outcome, op.detail
 
 
 def _selected(operations: Sequence[Operation], limit: int) -> set[int]:

@@ -76,7 +76,7 @@ class DeterministicLoop(OwnedLoop):
         self.livelock_limit = livelock_limit
         self.steps = 0
         self.unhandled: list[dict[str, Any]] = []
-        self.on_notice: Callable[[str, Owner | None], None] | None = None
+        self.on_notice: Callable[[str, Owner | str | None], None] | None = None
         self._timer_cancelled_count = 0
         self._sequence = 0
         self._serial = 0

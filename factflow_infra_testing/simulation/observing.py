@@ -96,7 +96,9 @@ class Observing:
         for position, event in self._witnessed:
             name = event.client.partition("/")[0]
             what = _WITNESSED.get(event.kind)
-            if what is not None and name not in recorded and name in self.process_names():
+            if not name and event.kind in (DROPPED, DEAD_LETTERED):
+                self.history.witness(position, event.time, "broker", what or "", event.queue, event.key, event.reason)
+            elif what is not None and name not in recorded and name in self.process_names():
                 self.history.witness(position, event.time, name, what, event.queue, event.key, event.reason)
 
     def process_names(self) -> Container[str]:
@@ -117,8 +119,9 @@ class Observing:
         if not self.history.closed:
             self.history.note(self.time(), self._running(), "fault", target, detail=fault)
 
-    def _notice(self, text: str, owner: Owner | None) -> None:
-        self.history.notice(f"{text} ({_name_of(owner)})")
+    def _notice(self, text: str, owner: Owner | str | None) -> None:
+        name = owner.partition("/")[0] if isinstance(owner, str) else _name_of(owner)
+        self.history.notice(f"{text} ({name})")
 
     def log(self, level: str, text: str) -> None:
         """A provider logged something."""

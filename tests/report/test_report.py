@@ -326,3 +326,25 @@ class TestPlanFile:
         with pytest.raises(KitUsageError, match=message) as excinfo:
             read_plan(path)
         assert str(path) in str(excinfo.value)
+
+
+def test_what_a_service_polls_is_one_row():
+    made = History()
+    made.note(0.0, "worker", "start", "worker")
+    for n in range(1, 50):
+        finish(made.begin(n, "worker", "list", "filesystem", "outbox/"), n, "ok")
+    finish(made.begin(50.0, "worker", "list", "filesystem", "outbox/"), 50.0, "fail", "StorageIOError")
+    finish(made.begin(51.0, "worker", "write", "filesystem", "a"), 51.0, "ok")
+    finish(made.begin(52.0, "worker", "write", "filesystem", "a"), 52.0, "ok")
+    told = [(row.time, row.cell) for row in rows(made.operations, limit=40)]
+    assert told == [
+        (0.0, "start"),
+        (1, "list filesystem outbox/ (49 times, to 49.000)"),
+        (50.0, "list filesystem outbox/ -> fail (StorageIOError)"),
+        (51.0, "write filesystem a"),
+        (52.0, "write filesystem a"),
+    ]
+    few = rows(made.operations, limit=3)
+    assert sum(row.skipped or 1 for row in few if row.skipped) + sum("49 times" in row.cell for row in few) * 48 + sum(
+        not row.skipped for row in few
+    ) == len(made.operations)

@@ -3,6 +3,7 @@ and what no recorder saw.
 """
 
 import asyncio
+import contextlib
 import time
 import warnings
 
@@ -226,3 +227,48 @@ def test_what_a_run_that_is_broken_off_was_doing_has_never_ended():
 
     (publish,) = run_once(scenario).history.of("publish")
     assert (publish.completed, publish.outcome, publish.detail) == (None, "", "")
+
+
+def test_a_message_that_rabbitmq_confirms_and_drops_is_told():
+    async def main(_, uri):
+        import aio_pika
+
+        async with await aio_pika.connect_robust(uri, timeout=10) as connection:
+            channel = await connection.channel()
+            for mandatory in (True, False):
+                with contextlib.suppress(aio_pika.exceptions.DeliveryError):
+                    sent = aio_pika.Message(b"", delivery_mode=2)
+                    await channel.default_exchange.publish(sent, "dnoe", mandatory=mandatory)
+
+    async def scenario(sim):
+        uri = sim.uri("rabbitmq")
+        sim.start(lambda process: main(process, uri), name="shop")
+        await sim.queue("rabbitmq", tier="wire").publish("/topic/nobody", message("a"))
+        await sim.sleep(1)
+
+    (told,) = passing(scenario).history.noticed
+    assert told.startswith("a message to queue 'dnoe' met none, and was dropped: without `mandatory` ")
+    assert told.endswith(" (shop)")
+    assert passing(scenario).history.noticed[told] == 1
+
+
+def test_the_report_shows_what_the_broker_drops():
+    async def main(_, uri):
+        import aio_pika
+
+        connection = await aio_pika.connect_robust(uri, timeout=10)
+        queue = await (await connection.channel()).declare_queue(
+            "orders", durable=True, arguments={"x-queue-type": "quorum"}
+        )
+        async with queue.iterator() as messages:
+            async for received in messages:
+                await received.reject(requeue=False)
+
+    async def scenario(sim):
+        uri = sim.uri("rabbitmq")
+        sim.start(lambda process: main(process, uri), name="shop")
+        await sim.queue("rabbitmq", tier="wire").publish("orders", message("a"))
+        await sim.drain()
+        raise AssertionError
+
+    assert ("broker", "dropped from", "orders", "a") in told_of(run_once(scenario))

@@ -250,6 +250,11 @@ class Channel:
             content: Content = message.payload
             connection.send(write_method(self.number, returned))
             connection.send(write_content(self.number, content.raw, content.body, connection.frame_max))
+        elif outcome is Outcome.UNROUTED and not message.exchange:
+            connection.server.notice(
+                f"a message to queue {message.routing_key!r} met none, and was dropped: without `mandatory` RabbitMQ confirms it all the same",
+                connection.client,
+            )
         if not tag:
             return
         if outcome is Outcome.REFUSED:
