@@ -78,7 +78,8 @@ def _behind(handling: Operation, how: str) -> str:
 
 class RecordedQueue:
     """A queue provider whose publishes and handlings are in the history. ``canonical`` gives destinations one spelling;
-    ``subscribing`` is told how each subscription handles errors; ``broker`` is the profile that it is on.
+    ``subscribing`` is told how each subscription handles errors, ``failing`` what a handler raised, or returned that is no verdict, of
+    which process and destination; ``broker`` is the profile that it is on.
     """
 
     def __init__(
@@ -87,11 +88,13 @@ class RecordedQueue:
         recorder: Recorder,
         canonical: Callable[[str], str],
         subscribing: Callable[[ErrorHandling], None],
+        failing: Callable[[str, str, object], None],
         broker: str = "",
     ) -> None:
         self.provider = provider
         self._broker = broker
         self._subscribing = subscribing
+        self._failing = failing
         self._recorder = recorder
         self._canonical = canonical
 
@@ -165,8 +168,11 @@ class RecordedQueue:
                 raise
             except BaseException as error:
                 recorder.history.finish(operation, recorder.time(), FAIL, _behind(operation, name_of(error)))
+                self._failing(recorder.name, target, error)
                 raise
             acked = verdict is None or verdict is MessageStatus.ACK
+            if not acked and not isinstance(verdict, MessageStatus):
+                self._failing(recorder.name, target, verdict)
             told = _behind(operation, "ack" if acked else str(verdict))
             recorder.history.finish(operation, recorder.time(), OK if acked else FAIL, told)
             recorder.busy(f"settle {target}")

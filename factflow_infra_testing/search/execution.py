@@ -137,7 +137,8 @@ class TestExecution:
                 self._from_saved = True
                 return finding
         for example in range(1, self._examples + 1):
-            finding = self._searcher.example(scenario, None if example == 1 else mix(self._seed, example))
+            seed = None if example == 1 else mix(self._seed, example)
+            finding = self._searcher.believable(self._searcher.example(scenario, seed), example)
             if finding is not None:
                 return finding
         return None

@@ -120,6 +120,17 @@ class Searcher:
             scenario, self._reduce(scenario, record, run_seed, again=lambda: self._again(seed)), run_seed
         )
 
+    @staticmethod
+    def believable(finding: Finding | None, example: int) -> Finding | None:
+        """``finding``, unless it is the run that was the first example of the same search, without any fault, and passed then."""
+        if finding is None or example == 1 or finding.plan or finding.seed:
+            return finding
+        raise NondeterminismError(
+            f"Run 1, without any fault, passed; the same run fails after {example - 1} other{'s' if example > 2 else ''}: "
+            f"{finding.signature}. So a run leaves something to the next, and no plan would reproduce this: a module-wide cache, counter "
+            "or connection pool, lru_cache, a class attribute, an object made outside the test."
+        )
+
     def _simpler(self, scenario: Scenario, finding: Finding, seed: int) -> Finding:
         """Of a plan that stays long though nothing in it can go, look for a shorter one to the same failure.
 
@@ -252,7 +263,8 @@ def search(
         finding: Finding | None = None
         example = 0
         for example in range(1, max_examples + 1):
-            finding = searcher.example(scenario, None if example == 1 else mix(seed, example))
+            seed_of_it = None if example == 1 else mix(seed, example)
+            finding = searcher.believable(searcher.example(scenario, seed_of_it), example)
             if on_example is not None:
                 on_example(example)
             if finding is not None:

@@ -14,6 +14,7 @@ from factflow_infra.queue.transport import DestinationKind
 from factflow_infra_testing.broker.events import ACCEPTED, ACKED, DEAD_LETTERED, DELIVERED, DROPPED, FAULT, REQUEUED
 from factflow_infra_testing.history.checkers import Judgement, Verdict
 from factflow_infra_testing.history.operations import MARKED, History
+from factflow_infra_testing.simulation import oversights
 from factflow_infra_testing.simulation.checks import CheckFailedError
 from factflow_infra_testing.simulation.names import LABORATORY, Names
 from factflow_infra_testing.simulation.owners import current_owner
@@ -122,6 +123,11 @@ class Observing:
     def _notice(self, text: str, owner: Owner | str | None) -> None:
         name = owner.partition("/")[0] if isinstance(owner, str) else _name_of(owner)
         self.history.notice(f"{text} ({name})")
+
+    def handler_failed(self, name: str, target: str, outcome: object) -> None:
+        """A handler raised ``outcome``, or returned it where it is no verdict: the report says what the timeline has no room for."""
+        if told := oversights.of_handler(target, outcome):
+            self.history.notice(f"{told} ({name})")
 
     def log(self, level: str, text: str) -> None:
         """A provider logged something."""

@@ -10,8 +10,10 @@ import sys
 import sysconfig
 import warnings
 from pathlib import PurePath
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final
 
+from factflow_infra.errors import InfraError
 from factflow_infra_testing.simulation.entropy import active_world
 from factflow_infra_testing.simulation.patches import Patch
 
@@ -40,6 +42,17 @@ def of_task(context: dict[str, Any]) -> str:
         return ""
     said = f": {error}"[:_LONGEST] if str(error) else ""
     return f"a task of {code.co_qualname} failed with {type(error).__name__}{said}, and nobody asked for its result"
+
+
+def of_handler(target: str, outcome: object) -> str:
+    """What to say of a handler that raised ``outcome``, or returned it where it is no verdict; empty for errors that faults make."""
+    if not isinstance(outcome, BaseException):
+        return f"a handler of {target} returned {outcome!r:.{_LONGEST}}, which is no verdict: MessageStatus.ACK, RETRY, REJECT or None"
+    if isinstance(outcome, InfraError) and outcome.retryable:
+        return ""
+    said = f": {outcome}"[:_LONGEST].splitlines()[0] if str(outcome) else ""
+    frames = [frame for frame, _ in walk_tb(outcome.__traceback__) if _theirs(frame.f_code.co_filename)]
+    return f"a handler of {target} failed with {type(outcome).__name__}{said}{_place(frames[-1]) if frames else ''}"
 
 
 def patches() -> Iterator[Patch]:

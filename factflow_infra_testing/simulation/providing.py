@@ -108,7 +108,12 @@ class Providing(Observing):
         if process is not None:
             self._providers.append((process, process.lives, provider))
         return RecordedQueue(
-            provider, process or self._laboratory, self.canonical, self.names.expect, broker.profile.name
+            provider,
+            process or self._laboratory,
+            self.canonical,
+            self.names.expect,
+            self.handler_failed,
+            broker.profile.name,
         )
 
     def provide_storage(

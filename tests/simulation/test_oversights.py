@@ -10,10 +10,13 @@ import warnings
 import pytest
 from simulated_runs import forever, message, passing, run_once
 
+from factflow_infra.errors import QueueConnectionError
+from factflow_infra_testing.errors import NondeterminismError
 from factflow_infra_testing.report.text import failure_text
 from factflow_infra_testing.search.decisions import Fault
 from factflow_infra_testing.search.faults import Faults
 from factflow_infra_testing.search.search import search
+from factflow_infra_testing.search.simulate import simulate
 
 
 async def careless(process):
@@ -272,3 +275,55 @@ def test_the_report_shows_what_the_broker_drops():
         raise AssertionError
 
     assert ("broker", "dropped from", "orders", "a") in told_of(run_once(scenario))
+
+
+def outcome_of(handle):
+    async def main(process):
+        await process.queue().subscribe("orders", handle)
+        await forever()
+
+    async def scenario(sim):
+        sim.start(main, name="worker")
+        await sim.queue().publish("orders", message("a"))
+        await sim.drain()
+
+    return passing(scenario).history.noticed
+
+
+async def raises(_):
+    raise ValueError("no such customer")
+
+
+async def returns_no_verdict(_):
+    return "ack"
+
+
+async def is_refused(_):
+    raise QueueConnectionError("the broker is away")
+
+
+def test_what_a_handler_raised_or_returned_is_told_and_errors_that_pass_are_not():
+    line = raises.__code__.co_firstlineno + 1
+    told = f"a handler of orders failed with ValueError: no such customer, test_oversights.py:{line} (worker)"
+    assert outcome_of(raises) == {told: 4}
+    verdicts = "which is no verdict: MessageStatus.ACK, RETRY, REJECT or None (worker)"
+    assert outcome_of(returns_no_verdict) == {f"a handler of orders returned 'ack', {verdicts}": 4}
+    assert QueueConnectionError.retryable
+    assert outcome_of(is_refused) == {}
+
+
+def test_a_failure_that_one_run_leaves_to_the_next_is_no_finding():
+    seen = []
+
+    async def scenario(sim):
+        await sim.sleep(1)
+        seen.append(1)
+        assert len(seen) == 1, "somebody was here"
+
+    with pytest.raises(
+        NondeterminismError, match=r"Run 1, .* passed; the same run fails after 1 other: .*module-wide cache"
+    ):
+        search(scenario, faults=Faults.none(), max_examples=5)
+    seen.clear()
+    with pytest.raises(NondeterminismError, match="passed; the same run fails"):
+        simulate(max_examples=5)(scenario)()
