@@ -215,6 +215,8 @@ class JobRunner:
             assert self._loop.decisions is not None
             delay = JOB_DELAYS[self._loop.decisions.pick(len(JOB_DELAYS), JOB_DELAY, job.owner.aim)]
             if delay:
+                if self._loop.on_late_job is not None:
+                    self._loop.on_late_job(f"{JOB_DELAY} ({delay:g} s)", job.owner)
                 job.handle = self._loop.call_later(delay, self._step, job, context=job.loop_context)
                 return
         job.handle = self._loop.call_soon(self._step, job, context=job.loop_context)

@@ -58,7 +58,8 @@ class DeterministicLoop(OwnedLoop):
     ``on_step`` is called with the owner and the handle before each callback of an owned process; it may kill or pause
     that owner, and the callback then does not run. Processes are killed with ``kill``, paused with ``pause``.
     ``unhandled`` collects what asyncio would have given to its exception handler. ``on_notice`` is told what the report of a
-    failure should say of the code under test besides (``oversights``).
+    failure should say of the code under test besides (``oversights``), ``on_late_job`` of a fault that holds up
+    a job, and whose.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class DeterministicLoop(OwnedLoop):
         self.steps = 0
         self.unhandled: list[dict[str, Any]] = []
         self.on_notice: Callable[[str, Owner | str | None], None] | None = None
+        self.on_late_job: Callable[[str, Owner], None] | None = None
         self._timer_cancelled_count = 0
         self._sequence = 0
         self._serial = 0

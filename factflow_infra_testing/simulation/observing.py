@@ -64,6 +64,7 @@ class Observing:
         self._struck = False  # by a fault of the broker or the network, whether the decisions know of it or the test did it by hand
         loop.network.on_fault = self._network_fault
         loop.on_notice = self._notice
+        loop.on_late_job = self._late_job
 
     def time(self) -> float:
         """Virtual seconds since the run began."""
@@ -119,6 +120,10 @@ class Observing:
         """A fault of storage strikes the process whose code is running."""
         if not self.history.closed:
             self.history.note(self.time(), self._running(), "fault", target, detail=fault)
+
+    def _late_job(self, fault: str, owner: Owner) -> None:
+        if not self.history.closed:
+            self.history.note(self.time(), _name_of(owner), "fault", owner.aim, detail=fault)
 
     def _notice(self, text: str, owner: Owner | str | None) -> None:
         name = owner.partition("/")[0] if isinstance(owner, str) else _name_of(owner)

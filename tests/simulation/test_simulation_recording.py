@@ -255,3 +255,22 @@ def test_a_short_write_is_noted():
     target = "write invoices/.factflow-*.tmp"
     record = passing(scenario, Fault("short-write", target, 1))
     assert [(op.target, op.detail) for op in record.history.of("fault")] == [(target, "short-write")]
+
+
+def test_a_job_that_takes_its_time_is_told_where_it_does():
+    async def work(_):
+        await asyncio.sleep(3)
+        await asyncio.to_thread(len, "")
+
+    async def scenario(sim):
+        sim.start(work, name="worker")
+        await asyncio.sleep(10)
+
+    record = passing(scenario, Fault("job-delay", "worker@start", 1, 3))
+    (fault,) = record.history.of("fault")
+    assert (fault.invoked, fault.process, fault.target, fault.detail) == (
+        3,
+        "worker",
+        "worker@start",
+        "job-delay (1 s)",
+    )
