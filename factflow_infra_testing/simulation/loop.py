@@ -59,7 +59,7 @@ class DeterministicLoop(OwnedLoop):
     that owner, and the callback then does not run. Processes are killed with ``kill``, paused with ``pause``.
     ``unhandled`` collects what asyncio would have given to its exception handler. ``on_notice`` is told what the report of a
     failure should say of the code under test besides (``oversights``), ``on_late_job`` of a fault that holds up
-    a job, and whose.
+    a job, and whose. ``on_exit`` is asked whether a ``SystemExit`` in a callback of an owner ends only that owner.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class DeterministicLoop(OwnedLoop):
         self.unhandled: list[dict[str, Any]] = []
         self.on_notice: Callable[[str, Owner | str | None], None] | None = None
         self.on_late_job: Callable[[str, Owner], None] | None = None
+        self.on_exit: Callable[[Owner, SystemExit], bool] | None = None
         self._timer_cancelled_count = 0
         self._sequence = 0
         self._serial = 0
@@ -228,7 +229,11 @@ class DeterministicLoop(OwnedLoop):
                         continue
                 try:
                     handle._context.run(handle._callback, *handle._args)
-                except (SystemExit, KeyboardInterrupt):
+                except SystemExit as error:
+                    owner = handle._context.get(OWNER)
+                    if owner is None or self.on_exit is None or not self.on_exit(owner, error):
+                        raise
+                except KeyboardInterrupt:
                     raise
                 except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - as asyncio.Handle does
                     self._report_callback(handle, error)

@@ -209,7 +209,7 @@ class Process:
         try:
             await self._running()
         except SystemExit as error:  # the way out of a process, not of the test run
-            self._exited(life, error)
+            self.exited(life, error)
         except asyncio.CancelledError:
             if not life.closing:
                 self._crashed(
@@ -237,7 +237,10 @@ class Process:
             return running
         raise KitUsageError(f"sim.start takes an async function of one Process, and {self._main!r} gave {running!r}")
 
-    def _exited(self, life: Incarnation, error: SystemExit) -> None:
+    def exited(self, life: Incarnation, error: SystemExit) -> None:
+        """Its main task, or another one, raised ``SystemExit``, which ends the process."""
+        if self._life is not life:
+            return  # it has ended before, and only runs out
         if error.code in (None, 0) or life.closing:
             self._ended(life, f"exited: {error.code or 0}")
             if life.closing:

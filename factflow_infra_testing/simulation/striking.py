@@ -35,6 +35,7 @@ class Striking(Providing):
     def __init__(self, *, decisions: Decisions, session: SimulationSession, loop: DeterministicLoop) -> None:
         super().__init__(decisions=decisions, session=session, loop=loop)
         self._processes: dict[str, Process] = {}
+        loop.on_exit = _exits
         self._step_faults = tuple((kind, n) for kind, n in STEP_FAULTS if decisions.enabled(kind))
         if self._step_faults:
             loop.on_step = self._before_step
@@ -89,3 +90,11 @@ class Striking(Providing):
         if world is not None and world.job is not None:
             self.loop.jobs.end(world.job, lambda: self._lose_power(owner.host, choice))
         self._lose_power(owner.host, choice)
+
+
+def _exits(owner: Owner, error: SystemExit) -> bool:
+    """Some task of ``owner`` has left its process by ``sys.exit``."""
+    if not isinstance(owner, Incarnation):
+        return False
+    owner.process.exited(owner, error)
+    return True

@@ -179,6 +179,62 @@ def test_an_exit_with_an_error_is_a_crash_and_not_the_end_of_the_test_run():
     assert str(record.failure) == "process 'worker' exited with 'cannot go on as worker'"
 
 
+async def leave_in_a_handler(process, code):
+    async def handle(_):
+        sys.exit(code)
+
+    await process.queue().subscribe("orders", handle)
+    await asyncio.Event().wait()
+
+
+async def leave_in_a_task(_, code):
+    async def task():
+        await asyncio.sleep(1)
+        sys.exit(code)
+
+    await asyncio.gather(task(), asyncio.Event().wait())
+
+
+async def leave_in_a_callback(_, code):
+    asyncio.get_running_loop().call_later(1, sys.exit, code)
+    await asyncio.Event().wait()
+
+
+LEAVING = [leave_in_a_handler, leave_in_a_task, leave_in_a_callback]
+
+
+@pytest.mark.parametrize("leave", LEAVING)
+def test_sys_exit_outside_of_main_ends_the_process_and_not_the_test_run(leave):
+    async def then(sim, process):
+        await sim.queue().publish("orders", message("a"))
+        await sim.sleep(30)
+        assert process.status == "ended"
+        assert sim.held("orders") == {"a"}
+
+    record = passing(starting(lambda process: leave(process, 0), then=then))
+    assert told(record, "end") == [("end", "worker", "exited: 0")]
+
+
+@pytest.mark.parametrize("leave", LEAVING)
+def test_an_exit_with_an_error_outside_of_main_is_a_crash(leave):
+    async def then(sim, _):
+        await sim.queue().publish("orders", message("a"))
+        await sim.sleep(30)
+
+    record = run_once(starting(lambda process: leave(process, "no more"), then=then))
+    assert isinstance(record.failure, RuntimeError)
+    assert str(record.failure) == "process 'worker' exited with 'no more'"
+
+
+def test_sys_exit_of_the_test_itself_leaves_the_run():
+    async def scenario(sim):
+        sim.loop.call_later(1, sys.exit, 3)
+        await sim.sleep(10)
+
+    with pytest.raises(SystemExit, match="3"):
+        run_once(scenario)
+
+
 # Crashes
 
 
