@@ -77,6 +77,19 @@ class Addresses:
             found.append(Target("", address))
         return found
 
+    def now(self, targets: list[Target]) -> list[Target]:
+        """The queues that ``targets`` are now, whoever subscribes later."""
+        exchanges = self._broker.exchanges
+        return [
+            one
+            for target in targets
+            for one in (
+                [Target("", binding.queue.name) for binding in exchanges[target.exchange].bindings]
+                if target.exchange
+                else [target]
+            )
+        ]
+
     def subscribe(
         self, destination: str, *, client_id: str | None, durable_name: str | None, connection: Connection
     ) -> tuple[str, bool]:

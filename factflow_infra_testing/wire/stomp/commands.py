@@ -88,7 +88,8 @@ def send(connection: StompConnection, frame: Frame) -> None:
     sending = Sending(message, _route(connection, destination, routing_type), due)
     transaction = headers.get("transaction")
     if transaction is not None:
-        # What is sent in a transaction that was not begun is answered, and lost (ART-33).
+        # Where it goes is settled now. What is sent in a transaction that was not begun is answered, and lost (ART-33).
+        sending.targets = _addresses(connection).now(sending.targets)
         connection.transactions.get(transaction, []).append(sending)
         connection.receipt(frame)
         return

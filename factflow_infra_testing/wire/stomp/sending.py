@@ -8,8 +8,6 @@ from factflow_infra_testing.broker.outcomes import Outcome
 from factflow_infra_testing.wire.stomp.errors import StompError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from factflow_infra_testing.broker.entries import Message
     from factflow_infra_testing.wire.stomp.addresses import Target
     from factflow_infra_testing.wire.stomp.connection import StompConnection
@@ -31,7 +29,7 @@ class Sending:
 
     __slots__ = ("due", "message", "targets")
 
-    def __init__(self, message: Message, targets: Sequence[Target], due: float | None) -> None:
+    def __init__(self, message: Message, targets: list[Target], due: float | None) -> None:
         self.message = message
         self.targets = targets
         self.due = due

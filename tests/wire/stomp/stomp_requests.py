@@ -222,6 +222,13 @@ REQUESTS = {
         ("SEND", *QUEUE, "transaction:t"),
         ("COMMIT", "transaction:t", "receipt:z"),
     ],
+    "subscribe to a topic between a send in a transaction and its commit": [
+        "",
+        ("BEGIN", "transaction:t"),
+        ("SEND", "destination:{q}", "transaction:t", "receipt:x"),
+        ("SUBSCRIBE", "id:a", "destination:{q}", "receipt:u"),
+        ("COMMIT", "transaction:t", "receipt:y"),
+    ],
     "subscribe in version 1.0": [
         connect(version="1.0"),
         ("SUBSCRIBE", *FROM_QUEUE, "ack:client", "receipt:x"),
@@ -246,6 +253,7 @@ REQUESTS = {
 
 ARTEMIS_ONLY = {
     # Its own headers, and names that only it knows.
+    "subscribe to a topic between a send in a transaction and its commit",
     *("send with an empty expiry", "send with a delay and a time", "send persistent in capitals"),
     *("subscribe with a window that only Python reads", "subscribe with a window after a space"),
     *("subscribe with a window past 31 bits", "subscribe with a window below none"),
