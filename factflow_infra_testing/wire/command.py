@@ -39,7 +39,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a simulated broker on a real port: RabbitMQ by AMQP 0-9-1, or as its STOMP plugin (rabbitmq-stomp), user and
-    password guest; by STOMP 1.2 Artemis, user and password artemis, and ActiveMQ Classic, user and password admin; Pulsar by
+    password guest; by STOMP 1.0 to 1.2 Artemis, user and password artemis, and ActiveMQ Classic, user and password admin; Pulsar by
     its binary protocol. Messages are lost when it ends. Each fault is printed when it strikes.
     """
     if profile not in PROFILES:
