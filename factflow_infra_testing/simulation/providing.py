@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import SettingsError
 from factflow_infra_testing.api.tier import ApiTier
@@ -11,7 +11,7 @@ from factflow_infra_testing.history.recording_storage import RecordedStorage
 from factflow_infra_testing.history.storage_calls import disk_of
 from factflow_infra_testing.simulation.names import LABORATORY, check_known
 from factflow_infra_testing.simulation.observing import Observing
-from factflow_infra_testing.wire.tier import API, WIRE, WireTier, tier_of, tiers_of
+from factflow_infra_testing.wire.tier import API, MODEL, WIRE, WireTier, tier_of, tiers_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from factflow_infra_testing.simulation.processes import Process
     from factflow_infra_testing.simulation.session import SimulationSession
     from factflow_infra_testing.storage.disk_faults import DiskFaults
+
+
+_UNEXPOSED: Final = {"heartbeat": 3600.0}
+"""Settings of the test's own provider unless it has others: what no fault meets needs no heart-beats, which are half of a run's."""
 
 
 class Laboratory:
@@ -92,6 +96,8 @@ class Providing(Observing):
         broker = self.broker(profile)
         self.names.brokers[broker.profile.name] = None
         tier = tier_of(broker.profile, tier or self.tier)
+        if tier != MODEL and process is None and not exposed:
+            options = {**_UNEXPOSED, **options}
         if tier == API:
             provider = self._api.queue(broker, exposed=process is None and exposed, options=options)
         elif tier == WIRE:

@@ -497,3 +497,22 @@ def test_a_warning_of_a_provider_is_in_the_history_of_whose_it_was():
 
     (entry,) = passing(scenario).history.of("log")
     assert (entry.process, entry.target, entry.detail) == ("worker", "warning", "something of worker")
+
+
+@pytest.mark.parametrize("profile", ["rabbitmq", "artemis"])
+def test_the_tests_own_idle_connection_costs_nothing_unless_it_is_to(profile):
+    """No fault meets it, so it needs no heart-beats; a service's connection has its own."""
+
+    async def idle(sim, queue):
+        await queue.publish("orders", message("a"))
+        before = sim.loop.steps
+        await sim.sleep(1800)
+        return sim.loop.steps - before
+
+    async def scenario(sim):
+        sim.tier = "wire"
+        assert await idle(sim, sim.queue(profile)) < 100
+        for options in {"heartbeat": 30}, {"exposed": True}:
+            assert await idle(sim, sim.queue(profile, **options)) > 200
+
+    passing(scenario)
