@@ -104,13 +104,12 @@ class Providing(Observing):
             host = "localhost" if process is None else process.host
             provider = self._wire.queue(broker, host=host, exposed=process is None and exposed, options=options)
         else:
-            from factflow_infra_testing.broker.provider import SimulatedQueueProvider
+            from factflow_infra_testing.broker.provider import model_provider
 
             client = self._laboratory.name if process is None else process.client
             host = "localhost" if process is None else process.host
-            provider = SimulatedQueueProvider(
-                broker, client=client, exposed=process is not None or exposed, host=host, **options
-            )
+            exposes = process is not None or exposed
+            provider = model_provider(broker, options, client=client, exposed=exposes, host=host)
         if process is not None:
             self._providers.append((process, process.lives, provider))
         return RecordedQueue(

@@ -32,7 +32,7 @@ QUEUE = {
     "max_message_bytes": ("bytes", "body, headers and ids of one message together"),
     "heartbeat": (
         "seconds",
-        "`0` turns it off; fractions are rounded up on AMQP; on STOMP two silent ones end the connection",
+        "`0` turns it off; at most 65,534 on AMQP, where fractions are rounded up; on STOMP two silent ones end the connection",
     ),
 }
 
