@@ -53,6 +53,8 @@ def model_provider(
 
     Besides ``naming`` and ``options`` as above. ``heartbeat`` is taken and means nothing: there are no frames. Raises ``SettingsError`` for others.
     """
+    if not settings:
+        return SimulatedQueueProvider(broker, client=client, exposed=exposed, host=host)
     given = {name: value for name, value in settings.items() if name != _OF_FRAMES}
     changed = {name: given.pop(name) for name in _OF_THE_ENGINE & given.keys()}
     if wrong := sorted(given.keys() - {"naming", "options"}):
