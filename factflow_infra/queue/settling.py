@@ -6,11 +6,11 @@ them, those after a lost connection or a killed consumer included, which ``max_d
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from factflow_infra.queue.causes import quoted
 from factflow_infra.queue.messages import DEAD_LETTER_HEADER_PREFIX, DeadLetterReason, MessageStatus
 from factflow_infra.queue.timestamps import format_timestamp
 from factflow_infra.queue.transport import Envelope
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 MAX_ERROR_LENGTH: Final = 500
 """Characters of ``factflow-dead-letter-error``."""
-
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/?#]+(?=@)")
-"""User, password or token before the host of a URI; a password may hold ``@`` where it should not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +112,7 @@ class Rules:
             "source": source.text,
             "subscription": self.name,
             "attempts": str(attempts),
-            "error": _printable(error),
+            "error": quoted(error, MAX_ERROR_LENGTH),
             "time": format_timestamp(now),
         }
         headers = dict(message.headers)
@@ -138,10 +135,3 @@ def describe(outcome: object) -> str:
     return (
         f"the handler returned a {type(outcome).__qualname__}, which is no verdict; return ACK, RETRY, REJECT or None"
     )
-
-
-def _printable(text: str) -> str:
-    # Exceptions like to quote connection strings.
-    text = _CREDENTIALS.sub("***", text)
-    text = "".join(c if c.isprintable() else " " for c in text)
-    return text if len(text) <= MAX_ERROR_LENGTH else text[: MAX_ERROR_LENGTH - 1] + "…"

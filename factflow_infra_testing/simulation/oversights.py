@@ -14,6 +14,7 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import InfraError
+from factflow_infra.queue.causes import quoted
 from factflow_infra_testing.simulation.entropy import active_world
 from factflow_infra_testing.simulation.patches import Patch
 
@@ -23,11 +24,9 @@ if TYPE_CHECKING:
 
 _NAMES: Final = {"RecordedQueue": "queue", "RecordedStorage": "storage"}
 """What the recorders around providers are called by those who have one."""
-_NOT_THEIRS: Final = tuple(
-    {
-        *(path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))),
-        *(str(PurePath(__file__).parents[2] / package) for package in ("factflow_infra", "factflow_infra_testing")),
-    }
+_NOT_THEIRS: Final = (
+    *(path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_path(name))),
+    *(str(PurePath(__file__).parents[2] / package) for package in ("factflow_infra", "factflow_infra_testing")),
 )
 """Where code lies that the user of the kit has not written."""
 _NEVER_RETRIEVED: Final = "exception was never retrieved"
@@ -40,19 +39,23 @@ def of_task(context: dict[str, Any]) -> str:
     code = getattr(getattr(task, "get_coro", lambda: None)(), "cr_code", None)
     if not context["message"].endswith(_NEVER_RETRIEVED) or code is None or not _theirs(code.co_filename):
         return ""
-    said = f": {error}"[:_LONGEST] if str(error) else ""
-    return f"a task of {code.co_qualname} failed with {type(error).__name__}{said}, and nobody asked for its result"
+    return f"a task of {code.co_qualname} failed with {_error(error)}, and nobody asked for its result"
 
 
 def of_handler(target: str, outcome: object) -> str:
     """What to say of a handler that raised ``outcome``, or returned it where it is no verdict; empty for errors that faults make."""
     if not isinstance(outcome, BaseException):
-        return f"a handler of {target} returned {outcome!r:.{_LONGEST}}, which is no verdict: MessageStatus.ACK, RETRY, REJECT or None"
+        return f"a handler of {target} returned {quoted(repr(outcome), _LONGEST)}, which is no verdict: MessageStatus.ACK, RETRY, REJECT or None"
     if isinstance(outcome, InfraError) and outcome.retryable:
         return ""
-    said = f": {outcome}"[:_LONGEST].splitlines()[0] if str(outcome) else ""
     frames = [frame for frame, _ in walk_tb(outcome.__traceback__) if _theirs(frame.f_code.co_filename)]
-    return f"a handler of {target} failed with {type(outcome).__name__}{said}{_place(frames[-1]) if frames else ''}"
+    return f"a handler of {target} failed with {_error(outcome)}{_place(frames[-1]) if frames else ''}"
+
+
+def _error(error: object) -> str:
+    """Its class, and the first line of what it says."""
+    said = str(error).strip().partition("\n")[0]
+    return type(error).__name__ + (f": {quoted(said, _LONGEST)}" if said else "")
 
 
 def patches() -> Iterator[Patch]:

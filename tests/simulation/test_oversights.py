@@ -29,6 +29,19 @@ async def careless(process):
     await forever()
 
 
+def outcome_of(handle):
+    async def main(process):
+        await process.queue().subscribe("orders", handle)
+        await forever()
+
+    async def scenario(sim):
+        sim.start(main, name="worker")
+        await sim.queue().publish("orders", message("a"))
+        await sim.drain()
+
+    return passing(scenario).history.noticed
+
+
 LINE = careless.__code__.co_firstlineno + 4
 """Where ``careless`` forgets an await."""
 
@@ -64,19 +77,10 @@ def test_an_error_of_a_task_that_nobody_took_is_in_the_report():
     async def file(received):
         raise ValueError(f"no room for {received.message_id}")
 
-    async def main(process):
-        async def handle(received):
-            asyncio.get_running_loop().create_task(file(received))
+    async def handle(received):
+        asyncio.get_running_loop().create_task(file(received))
 
-        await process.queue().subscribe("orders", handle)
-        await forever()
-
-    async def scenario(sim):
-        sim.start(main, name="worker")
-        await sim.queue().publish("orders", message("a"))
-        await sim.drain()
-
-    (told,) = passing(scenario).history.noticed
+    (told,) = outcome_of(handle)
     assert told.startswith(
         "a task of test_an_error_of_a_task_that_nobody_took_is_in_the_report.<locals>.file failed with "
     )
@@ -277,19 +281,6 @@ def test_the_report_shows_what_the_broker_drops():
     assert ("broker", "dropped from", "orders", "a") in told_of(run_once(scenario))
 
 
-def outcome_of(handle):
-    async def main(process):
-        await process.queue().subscribe("orders", handle)
-        await forever()
-
-    async def scenario(sim):
-        sim.start(main, name="worker")
-        await sim.queue().publish("orders", message("a"))
-        await sim.drain()
-
-    return passing(scenario).history.noticed
-
-
 async def raises(_):
     raise ValueError("no such customer")
 
@@ -310,6 +301,23 @@ def test_what_a_handler_raised_or_returned_is_told_and_errors_that_pass_are_not(
     assert outcome_of(returns_no_verdict) == {f"a handler of orders returned 'ack', {verdicts}": 4}
     assert QueueConnectionError.retryable
     assert outcome_of(is_refused) == {}
+
+
+@pytest.mark.parametrize("how", ["raised", "returned", "left in a task"])
+def test_no_credentials_that_the_code_under_test_quotes_are_in_the_report(how):
+    async def fail():
+        raise OSError("cannot reach amqp://shop:s3cret@broker/orders\nwith token s3cret")
+
+    async def handle(_):
+        if how == "left in a task":
+            asyncio.get_running_loop().create_task(fail())
+        elif how == "raised":
+            await fail()
+        return "amqp://shop:s3cret@broker/orders" if how == "returned" else None
+
+    (told,) = outcome_of(handle)
+    assert "amqp://***@broker/orders" in told
+    assert "s3cret" not in told
 
 
 def test_a_failure_that_one_run_leaves_to_the_next_is_no_finding():
