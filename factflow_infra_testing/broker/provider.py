@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import SettingsError
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_OPTIONS: Final = EngineOptions()
 _NAMING: Final = AmqpNamingStrategy()
-_OF_THE_ENGINE: Final = frozenset(
-    {"reconnect_base", "reconnect_cap", "connect_timeout", "publish_timeout", "prefetch", "max_message_bytes"}
-)
-"""The settings of ``QueueSettings`` that say the same here."""
+_SETTINGS: Final = frozenset(option.name for option in fields(EngineOptions))
 _OF_FRAMES: Final = "heartbeat"
 
 
@@ -49,19 +46,16 @@ class SimulatedQueueProvider(QueueProvider):
 def model_provider(
     broker: SimulatedBroker, settings: Mapping[str, Any], *, client: str, exposed: bool, host: str
 ) -> SimulatedQueueProvider:
-    """A provider with those of the ``settings`` of ``QueueSettings`` that the engine heeds, so that a test may change its tier.
+    """A provider with ``settings`` that are fields of ``EngineOptions``, as those of ``QueueSettings`` are that the engine heeds.
 
-    Besides ``naming`` and ``options`` as above. ``heartbeat`` is taken and means nothing: there are no frames. Raises ``SettingsError`` for others.
+    ``heartbeat`` is taken and means nothing, so that a test may change its tier: there are no frames. Raises ``SettingsError`` for others.
     """
     if not settings:
         return SimulatedQueueProvider(broker, client=client, exposed=exposed, host=host)
     given = {name: value for name, value in settings.items() if name != _OF_FRAMES}
-    changed = {name: given.pop(name) for name in _OF_THE_ENGINE & given.keys()}
-    if wrong := sorted(given.keys() - {"naming", "options"}):
+    if wrong := sorted(given.keys() - _SETTINGS):
         raise SettingsError(
-            f"tier 'model' has no setting {wrong[0]!r}; it has {', '.join(sorted(_OF_THE_ENGINE))}, and `options=EngineOptions(...)`. "
+            f"tier 'model' has no setting {wrong[0]!r}; it has {', '.join(sorted(_SETTINGS))}. "
             "Settings of a connection are for the tiers 'wire' and 'api'"
         )
-    if changed:
-        given["options"] = replace(given.get("options", _DEFAULT_OPTIONS), **changed)
-    return SimulatedQueueProvider(broker, client=client, exposed=exposed, host=host, **given)
+    return SimulatedQueueProvider(broker, client=client, exposed=exposed, host=host, options=EngineOptions(**given))

@@ -23,8 +23,6 @@ MODEL: Final = "model"
 WIRE: Final = "wire"
 API: Final = "api"
 
-_ENGINE_ONLY: Final = frozenset({"options", "naming"})
-
 
 def tiers_of(profile: Profile) -> tuple[str, ...]:
     """The tiers that a profile has, the one that is meant first: on Pulsar, whose client cannot live in virtual time, ``api``.
@@ -68,10 +66,6 @@ class WireTier:
 
     def queue(self, broker: SimulatedBroker, *, host: str, exposed: bool, options: Mapping[str, Any]) -> QueueProtocol:
         """The production provider for code on ``host``; ``exposed``: the test's own meets the faults too."""
-        if wrong := sorted(_ENGINE_ONLY & options.keys()):
-            raise SettingsError(
-                f"{wrong[0]!r} is an option of tier 'model'; tier 'wire' takes the settings of QueueSettings"
-            )
         module = self._provider(broker)
         with self._session.importing():
             return module.wire_provider(broker, host=host, exposed=exposed, options=options)

@@ -1,12 +1,13 @@
 """Settings of a provider on each tier: a test that gives some may change its tier."""
 
 import asyncio
+from dataclasses import fields
 
 import pytest
 from simulated_runs import message, passing, run_once
 
 from factflow_infra.errors import InvalidMessageError, SettingsError
-from factflow_infra.queue.options import EngineOptions
+from factflow_infra.queue.settings import QueueSettings
 from factflow_infra_testing.broker.events import DELIVERED
 
 TIERS = ["model", "wire"]
@@ -66,10 +67,12 @@ def test_the_model_has_no_settings_of_a_connection_and_says_what_it_has():
     failure = run_once(scenario).failure
     assert isinstance(failure, SettingsError)
     assert str(failure).startswith(
-        "tier 'model' has no setting 'tls_verify'; it has connect_timeout, max_message_bytes, prefetch, "
+        "tier 'model' has no setting 'tls_verify'; it has batch_window, cancel_grace, connect_timeout, "
     )
 
 
-def test_settings_change_the_options_that_are_given_beside_them():
-    assert delivered("model", options=EngineOptions(prefetch=1)) == 1
-    assert delivered("model", options=EngineOptions(prefetch=1, cancel_grace=1), prefetch=4) == 4
+def test_the_model_takes_every_setting_that_the_engine_heeds():
+    settings = QueueSettings()
+    heeded = {option.name for option in fields(settings.engine_options())} & QueueSettings.model_fields.keys()
+    assert {"prefetch", "publish_timeout"} <= heeded
+    assert delivered("model", **{name: getattr(settings, name) for name in heeded}) == 5

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from factflow_infra.errors import SettingsError
 from factflow_infra_testing.api.pulsar.client import Listening
 from factflow_infra_testing.wire.pulsar.frontend import PORT, PulsarFrontEnd
 
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
 EXPOSED_PORT: Final = 6651
 """In a simulation: whoever connects here meets the faults, the test itself included."""
-
-
-_ENGINE_ONLY: Final = frozenset({"options", "naming"})
 
 
 def listening(broker: SimulatedBroker, host: str, *, exposed: bool = False, client: str = "") -> PulsarFrontEnd:
@@ -52,10 +48,6 @@ def api_provider(broker: SimulatedBroker, *, exposed: bool, options: Mapping[str
     """The production provider. ``options`` are settings of ``QueueSettings``, such as ``prefetch``."""
     from factflow_infra.queue.pulsar import PulsarQueueProvider
 
-    if wrong := sorted(_ENGINE_ONLY & options.keys()):
-        raise SettingsError(
-            f"{wrong[0]!r} is an option of tier 'model'; tier 'api' takes the settings of QueueSettings"
-        )
     return PulsarQueueProvider(_settings(broker_uri(broker, exposed=exposed), tuple(sorted(options.items()))))
 
 
