@@ -9,7 +9,9 @@ from pulsar_clients import Gate, connect, run_loop, url_of
 from factflow_infra.queue.naming import PulsarNamingStrategy
 from factflow_infra.queue.pulsar import PulsarQueueProvider, wire
 from factflow_infra.queue.settings import QueueSettings
+from factflow_infra.queue.transport import Address, Destination, DestinationKind
 from factflow_infra_testing.api.pulsar.provider import attach, listening
+from factflow_infra_testing.broker import SimulatedBroker
 from factflow_infra_testing.broker.events import FAULT
 from factflow_infra_testing.broker.faults import CONFIRM_LOST
 from factflow_infra_testing.contracts import LIVE_PACE, PlainQueueBackend
@@ -25,7 +27,19 @@ from factflow_infra_testing.wire.serving import serve
 
 # What ends an interpreter or a coroutine is let through and reported when a handler raises it.
 LET_THROUGH = (GeneratorExit, KeyboardInterrupt, SystemExit)
+URI = "pulsar://broker:6650"
+WORK = Address(Destination(DestinationKind.QUEUE, "work", "work"))
 FOREIGN = {wire.TIMESTAMP: "no moment", wire.ID: "foreign"}
+
+
+def simulated(scenario):
+    """What ``scenario()`` gives, in virtual time, with a broker at ``URI``."""
+
+    async def main():
+        listening(SimulatedBroker("pulsar"), "broker", exposed=True)
+        return await scenario()
+
+    return run(main).result()
 
 
 async def never(*_args, **_kwargs):

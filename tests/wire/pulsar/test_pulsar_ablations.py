@@ -12,6 +12,7 @@ import pulsar
 import pulsar.asyncio
 import pytest
 from pulsar_clients import connect
+from pulsar_harness import URI, WORK, simulated
 
 from factflow_infra.errors import QueueConnectionError, TopologyMismatchError
 from factflow_infra.queue.messages import ErrorHandling, MessageStatus, QueueMessage
@@ -22,24 +23,9 @@ from factflow_infra.queue.pulsar.transport import PulsarTransport
 from factflow_infra.queue.settings import QueueSettings
 from factflow_infra.queue.settler import Settler
 from factflow_infra.queue.settling import Ack
-from factflow_infra.queue.transport import Address, Destination, DestinationKind, Envelope
-from factflow_infra_testing.api.pulsar.provider import listening
-from factflow_infra_testing.broker import SimulatedBroker
-from factflow_infra_testing.simulation.runner import run
+from factflow_infra.queue.transport import Envelope
 
-URI = "pulsar://broker:6650"
 TOPIC = "persistent://public/default/queue.work"
-WORK = Address(Destination(DestinationKind.QUEUE, "work", "work"))
-
-
-def simulated(scenario):
-    """What ``scenario()`` gives, in virtual time, with a broker at ``URI``."""
-
-    async def main():
-        listening(SimulatedBroker("pulsar"), "broker", exposed=True)
-        return await scenario()
-
-    return run(main).result()
 
 
 def now():

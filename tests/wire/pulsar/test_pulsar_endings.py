@@ -7,6 +7,7 @@ import gc
 import weakref
 
 import pytest
+from pulsar_harness import URI, WORK, simulated
 
 from factflow_infra.errors import QueueConnectionError
 from factflow_infra.queue.messages import QueueMessage
@@ -14,23 +15,7 @@ from factflow_infra.queue.pulsar import PulsarQueueProvider
 from factflow_infra.queue.pulsar.client import PulsarOptions
 from factflow_infra.queue.pulsar.transport import PulsarTransport
 from factflow_infra.queue.settings import QueueSettings
-from factflow_infra.queue.transport import Address, Destination, DestinationKind, Envelope
-from factflow_infra_testing.api.pulsar.provider import listening
-from factflow_infra_testing.broker import SimulatedBroker
-from factflow_infra_testing.simulation.runner import run
-
-URI = "pulsar://broker:6650"
-WORK = Address(Destination(DestinationKind.QUEUE, "work", "work"))
-
-
-def simulated(scenario):
-    """What ``scenario()`` gives, in virtual time, with a broker at ``URI``."""
-
-    async def main():
-        listening(SimulatedBroker("pulsar"), "broker", exposed=True)
-        return await scenario()
-
-    return run(main).result()
+from factflow_infra.queue.transport import Envelope
 
 
 def test_an_unnamed_subscription_that_was_closed_is_forgotten_with_what_waited_for_it():
