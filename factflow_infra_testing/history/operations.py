@@ -50,9 +50,9 @@ class Operation:
     ``kind``: ``publish``, ``handle`` (one run of a handler), ``settle`` (of a batch's message), ``write``, ``read``,
     ``delete``, ``list``, ``copy``; or ``start``, ``kill``, ``restart``, ``fault``, ``log``: things that happened.
     ``target``: destination, storage or process. ``key``: message id or object key. Times are virtual seconds since
-    the start of the run; ``broker`` is the profile that a publish or a handling was on. ``completed`` is ``None`` while it runs, and for ever where its process was killed. ``ended`` is how
+    the start of the run; ``completed`` is ``None`` while it runs, and for ever where its process was killed. ``ended`` is how
     many operations had begun by its end: it came before every one whose ``index`` is not below that. ``call`` is there where it
-    is one on storage.
+    is one on storage, ``broker`` where it is a publish or a handling: the profile.
     """
 
     index: int

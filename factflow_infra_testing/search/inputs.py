@@ -56,8 +56,8 @@ def share_fixtures(wrapper: Any) -> None:
     from hypothesis import HealthCheck, settings
 
     parent = effective_settings(wrapper)
-    suppressed = {*parent.suppress_health_check, HealthCheck.function_scoped_fixture}
-    setattr(wrapper, _SETTINGS, settings(parent, suppress_health_check=[*suppressed]))
+    suppressed = [*parent.suppress_health_check, HealthCheck.function_scoped_fixture]
+    setattr(wrapper, _SETTINGS, settings(parent, suppress_health_check=suppressed))
 
 
 def forced_seed() -> int | None:
