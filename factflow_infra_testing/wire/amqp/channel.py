@@ -1,4 +1,4 @@
-"""A channel: what is published on it, what it consumes, and what it owes confirms for."""
+"""A channel: its methods, and what it consumes. What is published on it is in ``publishing``."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from pamqp import commands
 from pamqp.commands import Basic
 from pamqp.commands import Channel as ChannelMethods
 
-from factflow_infra_testing.broker.entries import Message
-from factflow_infra_testing.broker.outcomes import Outcome
 from factflow_infra_testing.broker.queues import Dispatch
 from factflow_infra_testing.broker.settling import in_settling_order
 from factflow_infra_testing.wire.amqp import declaring
-from factflow_infra_testing.wire.amqp.arguments import QUORUM, VHOST, type_name
-from factflow_infra_testing.wire.amqp.content import Content, outgoing
+from factflow_infra_testing.wire.amqp.arguments import QUORUM, VHOST
+from factflow_infra_testing.wire.amqp.content import outgoing
 from factflow_infra_testing.wire.amqp.errors import (
     ACCESS_REFUSED,
     CHANNEL_ERROR,
     COMMAND_INVALID,
-    NO_ROUTE,
     NOT_ALLOWED,
     NOT_FOUND,
     NOT_IMPLEMENTED,
@@ -32,21 +29,16 @@ from factflow_infra_testing.wire.amqp.errors import (
 )
 from factflow_infra_testing.wire.amqp.frames import (
     answer,
-    read_header,
-    write_confirm,
     write_content,
     write_deliver,
     write_method,
 )
-from factflow_infra_testing.wire.amqp.operations import publish_label
+from factflow_infra_testing.wire.amqp.publishing import Publishing
 from factflow_infra_testing.wire.amqp.replies import (
     REPLY_TO,
     ReplyConsumer,
-    addressed,
     consumer_for,
-    is_reply_queue,
 )
-from factflow_infra_testing.wire.expirations import read_expiration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +50,6 @@ if TYPE_CHECKING:
     from factflow_infra_testing.broker.sessions import Consumer
     from factflow_infra_testing.wire.amqp.connection import AmqpConnection
     from factflow_infra_testing.wire.amqp.frontend import AmqpFrontEnd
-
-MAX_MESSAGE_BYTES: Final = 134_217_728
 
 
 class ChannelConsumer:
@@ -100,26 +90,17 @@ class Channel:
         self.closing = False
         self.consumers: dict[str, ChannelConsumer] = {}
         self.reply_consumer: ReplyConsumer | None = None
+        self.publishing = Publishing(self)
         self._prefetch = 0
-        self._confirms = False
-        self._published = 0
-        self._unconfirmed: dict[int, None] = {}
-        self._acks: list[int] = []
-        self._publish: Basic.Publish | None = None
-        self._size = 0
-        self._raw = b""
-        self._properties: Basic.Properties | None = None
-        self._body: list[bytes] = []
-        self._arrived = 0
 
     # --- frames -----------------------------------------------------------------------------------------------------
 
     def take_method(self, index: int, method: Any) -> None:
         """A method frame arrives."""
-        if self._publish is not None:
+        if self.publishing.under_way:
             raise ConnectionFailedError(UNEXPECTED_FRAME, "expected content frame, got a method frame instead")
         if index == Basic.Publish.index:
-            self._begin_publish(method)
+            self.publishing.begin(method)
             return
         handler = _HANDLERS.get(index)
         if handler is None:
@@ -129,161 +110,6 @@ class Channel:
         reply = handler(self, method)
         if reply is not None and not getattr(method, "nowait", False):
             self.connection.send(write_method(self.number, reply))
-
-    def take_header(self, payload: bytes) -> None:
-        """A content header arrives."""
-        if self._publish is None or self._properties is not None:
-            raise ConnectionFailedError(UNEXPECTED_FRAME, "expected method frame, got content header frame instead")
-        self._size, self._raw, self._properties = read_header(payload)
-        if self._size > MAX_MESSAGE_BYTES:
-            size, self._publish, self._properties = self._size, None, None
-            raise ChannelError(
-                PRECONDITION_FAILED,
-                f"message size {size} is larger than configured max size {MAX_MESSAGE_BYTES}",
-            )
-        if not self._size:
-            self._finish_publish()
-
-    def take_body(self, payload: bytes) -> None:
-        """A part of a body arrives."""
-        if self._properties is None:
-            raise ConnectionFailedError(UNEXPECTED_FRAME, "expected method frame, got content body frame instead")
-        self._body.append(payload)
-        self._arrived += len(payload)
-        if self._arrived > self._size:
-            raise ConnectionFailedError(
-                UNEXPECTED_FRAME, f"content body of {self._arrived} bytes, the header said {self._size}"
-            )
-        if self._arrived == self._size:
-            self._finish_publish()
-
-    @property
-    def publishing(self) -> bool:
-        """Whether a message is half here."""
-        return self._publish is not None
-
-    # --- publishing -------------------------------------------------------------------------------------------------
-
-    def _begin_publish(self, method: Basic.Publish) -> None:
-        if method.immediate:
-            raise ConnectionFailedError(NOT_IMPLEMENTED, "immediate=true")
-        self._publish = method
-
-    def _finish_publish(self) -> None:
-        method, properties, raw = self._publish, self._properties, self._raw
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._publish = self._properties = None
-        self._body, self._arrived = [], 0
-        assert method is not None
-        assert properties is not None
-        exchange, key = str(method.exchange), str(method.routing_key)
-        if exchange and exchange not in self.broker.exchanges:
-            raise ChannelError(NOT_FOUND, f"no exchange '{exchange}' in vhost '{VHOST}'")
-        if exchange and self.broker.exchanges[exchange].internal:
-            raise ChannelError(ACCESS_REFUSED, f"cannot publish to internal exchange '{exchange}' in vhost '{VHOST}'")
-        content = addressed(self, Content(raw, properties, body))
-        message = self._message(content)
-        answers = not exchange and is_reply_queue(key)
-        self._published += 1
-        tag = self._published if self._confirms else 0
-        if tag:
-            self._unconfirmed[tag] = None
-        label = REPLY_TO if answers else publish_label(self, exchange, key)
-        mandatory = bool(method.mandatory)
-        self.connection.server.meet_publish(
-            self.connection,
-            label,
-            message.key,
-            lambda: (
-                self.front_end.replies.answer(key, content) if answers else self.broker.publish(exchange, key, message)
-            ),
-            lambda outcome: self._answer_publish(tag, message, outcome, mandatory=mandatory),
-        )
-
-    def _message(self, content: Content) -> Message:
-        properties, connection = content.properties, self.connection
-        headers = properties.headers
-        if headers:
-            for name in ("CC", "BCC"):
-                value = headers.get(name)
-                if value is not None and not isinstance(value, list):
-                    why = f'{{unacceptable_type_in_header,"{name}",{type_name(value)}}}'
-                    raise ChannelError(PRECONDITION_FAILED, f"invalid message: {why}")
-                if value:
-                    raise not_simulated(f"sender-selected distribution (the header {name})")
-        if properties.user_id and properties.user_id != connection.user:
-            raise ChannelError(
-                PRECONDITION_FAILED,
-                f"user_id property set to '{properties.user_id}' but authenticated user was '{connection.user}'",
-            )
-        ttl = None
-        if properties.expiration:
-            try:
-                ttl = read_expiration(properties.expiration)
-            except ValueError as error:
-                text = f"invalid expiration '{properties.expiration}': {error}"
-                raise ChannelError(PRECONDITION_FAILED, text) from None
-        return Message(
-            content.key,
-            content,
-            persistent=properties.delivery_mode == 2,
-            size=len(content.body),
-            ttl=ttl,
-            headers=content.headers,
-            client=connection.client,
-            source=content.source if headers else "",
-            laboratory=not connection.exposed,
-        )
-
-    def _answer_publish(self, tag: int, message: Message, outcome: Outcome, *, mandatory: bool) -> None:
-        connection = self.connection
-        if connection.cut or not connection.server_open or not self.session.open:
-            return
-        if outcome is Outcome.UNROUTED and mandatory:
-            returned = answer(
-                Basic.Return,
-                reply_code=NO_ROUTE,
-                reply_text="NO_ROUTE",
-                exchange=message.exchange,
-                routing_key=message.routing_key,
-            )
-            content: Content = message.payload
-            connection.send(write_method(self.number, returned))
-            connection.send(write_content(self.number, content.raw, content.body, connection.frame_max))
-        elif outcome is Outcome.UNROUTED and not message.exchange:
-            connection.server.notice(
-                f"a message to queue {message.routing_key!r} met none, and was dropped: without `mandatory` RabbitMQ confirms it all the same",
-                connection.client,
-            )
-        if not tag:
-            return
-        if outcome is Outcome.REFUSED:
-            self.flush_acks()
-            self._unconfirmed.pop(tag, None)
-            connection.send(write_confirm(self.number, tag, multiple=False, nack=True))
-        else:
-            self._acks.append(tag)
-            connection.owe_acks(self)
-
-    @property
-    def unconfirmed(self) -> int:
-        """Publishes that wait for their answer."""
-        return len(self._unconfirmed)
-
-    def flush_acks(self) -> None:
-        """Send the acks that are owed, as few frames as their tags allow."""
-        acks, self._acks = self._acks, []
-        unconfirmed = self._unconfirmed
-        for tag in acks:
-            unconfirmed.pop(tag, None)
-        if not acks:
-            return
-        oldest = next(iter(unconfirmed), self._published + 1)
-        done = max((tag for tag in acks if tag < oldest), default=0)
-        frames = [write_confirm(self.number, tag, multiple=False, nack=False) for tag in sorted(acks) if tag > oldest]
-        if done:
-            frames.insert(0, write_confirm(self.number, done, multiple=len(acks) > 1, nack=False))
-        self.connection.put(b"".join(frames))
 
     # --- consuming --------------------------------------------------------------------------------------------------
 
@@ -441,7 +267,7 @@ class Channel:
     # --- the channel itself -----------------------------------------------------------------------------------------
 
     def confirm_select(self, _: Any) -> Frame:
-        self._confirms = True
+        self.publishing.confirms = True
         return commands.Confirm.SelectOk()
 
     def flow(self, method: Any) -> Frame:
@@ -459,12 +285,9 @@ class Channel:
 
     def end(self) -> None:
         """It is closed: consumers end, what is unsettled goes back. Idempotent."""
-        self.flush_acks()
+        self.publishing.end()
         self._end_replies()
         self.consumers.clear()
-        self._unconfirmed.clear()
-        self._publish = self._properties = None
-        self._body.clear()
         self.broker.close_session(self.session)
 
 

@@ -207,7 +207,7 @@ class AmqpConnection(WireLine):
 
     def _half_published(self, number: int) -> bool:
         channel = self.channels.get(number)
-        return channel is not None and channel.publishing
+        return channel is not None and channel.publishing.under_way
 
     def _take_method(self, number: int, index: int, method: Any) -> None:
         if self._closing:
@@ -277,9 +277,9 @@ class AmqpConnection(WireLine):
             return
         try:
             if kind == HEADER:
-                channel.take_header(payload)
+                channel.publishing.take_header(payload)
             elif kind == BODY:
-                channel.take_body(payload)
+                channel.publishing.take_body(payload)
         except ChannelError as error:
             basic_publish = (commands.Basic.frame_id, commands.Basic.Publish.index & 0xFFFF)
             self._close_channel(channel, error, basic_publish)
@@ -331,7 +331,7 @@ class AmqpConnection(WireLine):
     def _gather(self) -> None:
         owing, self._owing = self._owing, {}
         for channel in owing:
-            channel.flush_acks()
+            channel.publishing.flush_acks()
 
     # --- the ends ---------------------------------------------------------------------------------------------------
 
@@ -351,7 +351,7 @@ class AmqpConnection(WireLine):
 
     def _end_session(self) -> None:
         for channel in self.channels.values():
-            channel.flush_acks()
+            channel.publishing.flush_acks()
         self.channels.clear()
         self.outbox.clear()
         self.server.broker.close_connection(self.connection)
@@ -372,7 +372,7 @@ class AmqpConnection(WireLine):
 
     def _under_way(self) -> list[str]:
         told: list[str] = []
-        unanswered = sum(channel.unconfirmed for channel in self.channels.values())
+        unanswered = sum(channel.publishing.unconfirmed for channel in self.channels.values())
         if unanswered:
             told.append(f"{unanswered} publishes without an answer")
         if self._out or self._held or self._late is not None:
