@@ -33,7 +33,7 @@ MAX_MESSAGE_BYTES: Final = 134_217_728
 
 
 class Publishing:
-    """The publishing side of ``channel``. ``confirms``: the client has asked for them."""
+    """The publishing side of ``channel``. ``confirms``: the client has asked for them; publishes are numbered from then on (RMQ-59)."""
 
     def __init__(self, channel: Channel) -> None:
         self.confirms = False
@@ -103,9 +103,9 @@ class Publishing:
         content = addressed(self._channel, Content(raw, properties, body))
         message = self._message(content)
         answers = not exchange and is_reply_queue(key)
-        self._published += 1
-        tag = self._published if self.confirms else 0
-        if tag:
+        tag = 0
+        if self.confirms:
+            self._published = tag = self._published + 1
             self._unconfirmed[tag] = None
         label = REPLY_TO if answers else publish_label(self._channel, exchange, key)
         mandatory = bool(method.mandatory)

@@ -1,4 +1,6 @@
-"""What RabbitMQ's queues were seen to do (RMQ-42 to RMQ-57 in ``docs/facts.md``): run on the simulated broker and on the real one."""
+"""What RabbitMQ's queues were seen to do (RMQ-42 to RMQ-59 in ``docs/facts.md``): run on the simulated broker and on the real one."""
+
+import asyncio
 
 import aiormq
 from amqp_bench import Bench, refused
@@ -245,6 +247,20 @@ async def a_text_that_is_too_long(bench):
         return len(str(error)), str(error)[-4:]
 
 
+async def numbers_of_confirms(bench):
+    channel = await bench.channel()
+    for body in (b"1", b"2"):
+        await channel.basic_publish(body, routing_key=bench.queue)
+    channel.publisher_confirms, channel.delivery_tag = True, 0  # the client counts from its first publish on
+    numbers = []
+    for _ in range(2):
+        await channel.confirm_delivery()
+        for body in (b"3", b"4"):
+            confirmed = await asyncio.wait_for(channel.basic_publish(body, routing_key=bench.queue), 5)
+            numbers.append(confirmed.delivery_tag)
+    return numbers
+
+
 FACTS = {
     "RMQ-42 classic": (exclusive_consumer, {}, "ACCESS_REFUSED"),
     "RMQ-42 quorum": (exclusive_consumer, QUORUM, "allowed"),
@@ -334,6 +350,7 @@ FACTS = {
         {**QUORUM, "x-max-length": 0},
         (["a1", "a1"], "", "2"),
     ),
+    "RMQ-59": (numbers_of_confirms, {}, [1, 2, 3, 4]),
     "RMQ-55": (a_text_that_is_too_long, {}, (255, "q...")),
 }
 """By its number: what is done, the arguments of the queue, and what is seen then."""
