@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from factflow_infra.errors import SettingsError
+from factflow_infra.storage.minio.descriptions import descriptions
 from factflow_infra.storage.minio.failures import veto_blind_retry
 from factflow_infra.storage.minio.signing import Content, sign_our_way
 
@@ -53,7 +53,7 @@ def make_client(options: S3Options) -> S3Client:
     try:
         # Untyped: without the stubs of every service, the overloads of ``client`` are of unknown types.
         core: Any = botocore.session.get_session()
-        core.register_component("data_loader", _descriptions(core.get_config_variable("data_path")))
+        core.register_component("data_loader", descriptions(core.get_config_variable("data_path")))
         core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
         session: Any = boto3.session.Session(
             botocore_session=core,
@@ -67,14 +67,6 @@ def make_client(options: S3Options) -> S3Client:
         raise SettingsError(f"no S3 client can be made with these settings: {error}") from error
     prepare(client)
     return client
-
-
-@cache
-def _descriptions(data_path: str | None) -> Any:
-    """What botocore knows of the services, read once: parsing it is most of what a client costs."""
-    from botocore.loaders import create_loader
-
-    return create_loader(data_path)
 
 
 def prepare(client: S3Client) -> None:
