@@ -35,18 +35,20 @@ def tiers_of(profile: Profile) -> tuple[str, ...]:
 
 
 def tier_of(profile: Profile, asked: str | None) -> str:
-    """The tier that is meant where ``asked`` is. Raises ``SettingsError``: the profile has none such."""
+    """The tier that is meant where ``asked`` is; ``None`` is as much of a production provider as there can be.
+
+    Raises ``SettingsError``: the profile has none such. The model is only given to those who ask for it.
+    """
     known = tiers_of(profile)
-    if asked is None:
-        return known[0]
+    asked = asked or WIRE
     if asked in known:
         return asked
-    if asked == WIRE and API in known:  # that of a whole run: as much of the production provider as there can be
+    if asked == WIRE and API in known:
         return API
     if asked == WIRE:
         raise SettingsError(
-            f"no provider of factflow_infra is for {profile.name!r}: use a client of your own with sim.uri({profile.name!r}), "
-            "or tier 'model'"
+            f"no provider of factflow_infra is for {profile.name!r}: a client of your own connects to sim.uri({profile.name!r}), "
+            f"and the test publishes and looks with sim.queue({profile.name!r}, tier='model')"
         )
     raise SettingsError(
         f"there is no tier {asked!r} for {profile.name!r}; this version has: {', '.join(map(repr, known))}"

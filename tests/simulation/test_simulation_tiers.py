@@ -9,6 +9,7 @@ from simulated_runs import message, passing, run_once
 from factflow_infra.errors import InvalidMessageError, SettingsError
 from factflow_infra.queue.settings import QueueSettings
 from factflow_infra_testing.broker.events import DELIVERED
+from factflow_infra_testing.search.run import RunOptions
 
 TIERS = ["model", "wire"]
 
@@ -76,3 +77,23 @@ def test_the_model_takes_every_setting_that_the_engine_heeds():
     heeded = {option.name for option in fields(settings.engine_options())} & QueueSettings.model_fields.keys()
     assert {"prefetch", "publish_timeout"} <= heeded
     assert delivered("model", **{name: getattr(settings, name) for name in heeded}) == 5
+
+
+@pytest.mark.parametrize("profile", ["activemq-classic", "rabbitmq-stomp"])
+@pytest.mark.parametrize("asked", [{}, {"tier": "wire"}])
+def test_a_broker_without_a_provider_is_refused_unless_the_model_is_asked_for(profile, asked):
+    async def scenario(sim):
+        sim.queue(profile, **asked)
+
+    failure = run_once(scenario, options=RunOptions()).failure
+    assert isinstance(failure, SettingsError)
+    assert str(failure) == (
+        f"no provider of factflow_infra is for {profile!r}: a client of your own connects to sim.uri({profile!r}), "
+        f"and the test publishes and looks with sim.queue({profile!r}, tier='model')"
+    )
+
+    async def with_the_model(sim):
+        await sim.queue(profile, tier="model").publish("orders", message("a"))
+        assert sim.broker(profile).depth("orders") == 1
+
+    passing(with_the_model)
