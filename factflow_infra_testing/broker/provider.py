@@ -40,7 +40,10 @@ class SimulatedQueueProvider(QueueProvider):
         naming: NamingStrategy = _NAMING,
         options: EngineOptions = _DEFAULT_OPTIONS,
     ) -> None:
-        super().__init__(SimulatedTransport(broker, client, exposed=exposed, host=host), naming, options)
+        transport = SimulatedTransport(
+            broker, client, exposed=exposed, host=host, connect_timeout=options.connect_timeout
+        )
+        super().__init__(transport, naming, options)
 
 
 def model_provider(

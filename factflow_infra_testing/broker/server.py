@@ -22,6 +22,7 @@ from factflow_infra_testing.broker.strikes import Strikes
 from factflow_infra_testing.broker.topology import MOST_LABELS
 from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.search.decisions import PlannedDecisions
+from factflow_infra_testing.simulation.links import SYN_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,20 +84,38 @@ class SimulatedBroker(Strikes):
         *,
         exposed: bool = False,
         host: str = "localhost",
+        patience: float = SYN_TIMEOUT,
     ) -> Link:
-        """A connection of ``client`` on ``host``. Raises ``QueueConnectionError`` while the broker is down."""
+        """A connection of ``client`` on ``host``, which waits ``patience`` seconds for an answer of each host of the broker.
+
+        Raises ``QueueConnectionError`` where none takes it.
+        """
         await asyncio.sleep(2 * LATENCY)
-        now = self.loop.time()
-        if not exposed:
-            await asyncio.sleep(max(0.0, self.up_at - now))
+        if exposed:
+            there = await self._reach(client, host, min(patience, SYN_TIMEOUT))
         else:
-            await self._meet_connect(client, host)
-        there = next((name for name in self.hosts if self.host_is_up(name)), self.hosts[0])
-        if exposed and not self.host_is_up(there):
-            raise QueueConnectionError("The broker refused the connection: it is not running.")
+            await asyncio.sleep(max(0.0, self.up_at - self.loop.time()))
+            there = next((name for name in self.hosts if self.host_is_up(name)), self.hosts[0])
         link = Link(self, client, exposed=exposed, on_lost=on_lost, hosts=(host, there))
         self.attach(link)
         return link
+
+    async def _reach(self, client: str, host: str, patience: float) -> str:
+        """The first of ``hosts`` that takes a connection: asked in turn, as the providers do with a URI of several."""
+        failure = QueueConnectionError("The broker has no hosts.")
+        for there in self.hosts:
+            try:
+                async with asyncio.timeout(patience):
+                    await self._meet_connect(client, host, there)
+            except TimeoutError:
+                failure = QueueConnectionError(f"The broker's host {there!r} did not answer within {patience:g} s.")
+            except QueueConnectionError as error:
+                failure = error
+            else:
+                if self.host_is_up(there):
+                    return there
+                failure = QueueConnectionError("The broker refused the connection: it is not running.")
+        raise failure
 
     # --- for front ends ---------------------------------------------------------------------------------------------
 

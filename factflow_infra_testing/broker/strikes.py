@@ -77,31 +77,27 @@ class Strikes:
 
     # --- connecting -------------------------------------------------------------------------------------------------
 
-    def meet_connect(self, client: str) -> tuple[str, int]:
-        """What befalls an attempt of ``client`` to connect: a kind of fault and its choice, or ``("", 0)``."""
+    def meet_connect(self, client: str, there: str) -> tuple[str, int]:
+        """What befalls an attempt of ``client`` to connect to the broker's host ``there``: a kind of fault and its choice, or
+        ``("", 0)``.
+        """
         name = client.partition("/")[0]
-        kind, choice = self._network.at_connect(f"{name}>{self.profile.name}")
+        kind, choice = self._network.at_connect(f"{name}>{there}")
         if choice and self._observers:
-            self._tell(BrokerEvent(self.loop.time(), FAULT, self.profile.name, "", 0, client=client, reason=kind))
+            self._tell(BrokerEvent(self.loop.time(), FAULT, there, "", 0, client=client, reason=kind))
         return kind, choice
 
-    async def _meet_connect(self, client: str, host: str) -> None:
-        """The faults of a network between the model tier's client and the broker, as a client library tells them."""
-        kind, choice = self.meet_connect(client)
+    async def _meet_connect(self, client: str, host: str, there: str) -> None:
+        """The faults of a network between the model tier's client on ``host`` and ``there``, as a client library tells them."""
+        kind, choice = self.meet_connect(client, there)
         if kind == DNS_FAILURE:
             raise QueueConnectionError("The broker's host is not known to the name server.")
         if choice == (UNANSWERED if kind == CONNECT_REFUSED else MUTE):
             await asyncio.sleep(SYN_TIMEOUT)
         if kind:
             raise QueueConnectionError("The broker refused the connection, or ended it at once.")
-        if self.links.passable(host, self.profile.name):
-            return
-        try:
-            async with asyncio.timeout(SYN_TIMEOUT):
-                while not self.links.passable(host, self.profile.name):
-                    await self.links.healed(self.loop)
-        except TimeoutError:
-            raise QueueConnectionError("The broker could not be reached: nothing passes between the hosts.") from None
+        while not self.links.passable(host, there):
+            await self.links.healed(self.loop)
 
     # --- frames -----------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from factflow_infra.queue.transport import Envelope
 from factflow_infra_testing.broker.addresses import place_of
 from factflow_infra_testing.broker.entries import Message
 from factflow_infra_testing.broker.link import LinkConsumer
+from factflow_infra_testing.simulation.links import SYN_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,20 +86,32 @@ class SimulatedConsumer:
 
 
 class SimulatedTransport:
-    """One connection at a time of ``client``, on ``host``, to ``broker``. ``exposed``: it meets the run's faults."""
+    """One connection at a time of ``client``, on ``host``, to ``broker``. ``exposed``: it meets the run's faults.
+
+    ``connect_timeout``: seconds, which the hosts of the broker share, as they do on the wire.
+    """
 
     def __init__(
-        self, broker: SimulatedBroker, client: str = "test", *, exposed: bool = False, host: str = "localhost"
+        self,
+        broker: SimulatedBroker,
+        client: str = "test",
+        *,
+        exposed: bool = False,
+        host: str = "localhost",
+        connect_timeout: float = SYN_TIMEOUT,
     ) -> None:
         self._broker = broker
         self._client = client
         self._exposed = exposed
         self._host = host
+        self._patience = connect_timeout / len(broker.hosts)
         self._link: Link | None = None
         self._places: dict[Address, Place] = {}
 
     async def connect(self, on_lost: Callable[[Exception | None], None]) -> None:
-        self._link = await self._broker.connect(self._client, on_lost, exposed=self._exposed, host=self._host)
+        self._link = await self._broker.connect(
+            self._client, on_lost, exposed=self._exposed, host=self._host, patience=self._patience
+        )
 
     async def close(self) -> None:
         link, self._link = self._link, None

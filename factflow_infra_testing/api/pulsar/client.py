@@ -270,7 +270,7 @@ class ApiClient:
         elif listening.front_end.down:
             # The test's own does not meet a restart: it waits for the end of it.
             self.loop.call_at(server.up_at, self._reach)
-        elif exposed and (fault := server.meet_connect(name))[0]:
+        elif exposed and (fault := server.meet_connect(name, there))[0]:
             # Tried again in any case (PUL-13); at once, or when nothing has been heard for the time to connect.
             silent = fault in ((CONNECT_REFUSED, UNANSWERED), (CONNECT_CUT, MUTE))
             self.loop.call_later(self._connection_timeout if silent else LATENCY, self._tell, RETRYABLE, None)

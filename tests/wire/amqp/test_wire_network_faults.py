@@ -171,6 +171,28 @@ def test_a_partition_by_hand(session, tier):
     assert planned(session, tier=tier, play=play)["found"] == ["m0", "m1", "m2"]
 
 
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_host_that_is_cut_off_is_passed_over_for_the_next(session, tier):
+    """The partition of five minutes is between two hosts; the broker's other one is reached."""
+
+    async def play(sim):
+        sim.start(worker, name="worker")
+        await sim.sleep(1)
+        await sim.queue("rabbitmq").publish("orders", QueueMessage(b"x", message_id="m0"))
+        await sim.sleep(200)
+        sim.found, sim.copies = sorted(line.hosts[1] for line in sim.broker().attached() if line.exposed), 0
+
+    seen = planned(session, Fault("partition", "ack orders", 1, 3), tier=tier, play=play)
+    assert set(seen["found"]) == {"rabbitmq-quorum-2"}
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_each_host_that_refuses_is_asked_in_turn(session, tier):
+    plan = [Fault("connect-refused", f"worker>{host}", 1) for host in ("rabbitmq-quorum", "rabbitmq-quorum-2")]
+    seen = planned(session, *plan, tier=tier)
+    assert (seen["found"], seen["faults"]) == (["m0", "m1", "m2"], ["connect-refused"] * 2)
+
+
 def test_an_unplanned_frame_is_no_occasion(session):
     """What a person may aim at is what the mismatch lists: no link, no segment, no heartbeat."""
     decisions = PlannedDecisions([Fault("link-loss", "ack orders", 99), Fault("connect-cut", "nobody>nowhere", 1)])
