@@ -160,6 +160,10 @@ class SimulatedS3:
         self._moto.reset(self._seed)
         self.client.create_bucket(Bucket=self.bucket)
 
+    def decay(self, key: str, *, bucket: str | None = None) -> None:
+        """Flip a bit of an object where it lies: nothing else about it changes, its ETag neither. ``KeyError`` without it."""
+        self._moto.decay(self.bucket if bucket is None else bucket, key)
+
     @contextmanager
     def intercept(self, interceptor: Interceptor) -> Generator[None, None, None]:
         """Put ``interceptor`` between client and server; the last one put sees a request first."""
@@ -296,6 +300,14 @@ class _Moto:
         held = self._bucket(bucket)
         found = None if held is None else held.keys.get(key)
         return None if found is None else str(found.etag).strip('"')
+
+    def decay(self, bucket: str, key: str) -> None:
+        """Flip a bit in the middle of the object."""
+        held = self._bucket(bucket).keys[key]
+        data, etag = bytearray(held.value), held.etag  # it computes the etag when it is first asked for it
+        data[len(data) // 2] ^= 1
+        held.value = bytes(data)
+        assert held.etag == etag
 
     def abort_upload(self, call: Call, request: Request) -> None:
         """Drop the upload that ``request`` belongs to."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from factflow_infra_testing.contracts.storage import (
     StorageEnvironment,
     exercise_storage,
 )
+from factflow_infra_testing.storage.watch import CREATE, LINK, MKDIR, RENAME, RMDIR, UNLINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -36,6 +38,7 @@ _COMMON = frozenset(
     }
 )
 _ROOMY = 1 << 40
+_CHANGES = frozenset({CREATE, MKDIR, RENAME, UNLINK, RMDIR, LINK})
 _SECRET = b"a secret outside the root"
 
 
@@ -67,15 +70,21 @@ class FolderBackend(PlainStorageBackend):
         return sorted(name for name in files - known if not _is_lock(name))
 
     async def symlink(self, key: str) -> bytes:
-        self._outside.mkdir(parents=True, exist_ok=True)
-        secret = self._outside / "secret"
-        if not secret.exists():
-            secret.write_bytes(_SECRET)
+        self._outside.mkdir(parents=True)
+        (self._outside / "secret").write_bytes(_SECRET)
+        self._link(key, self._outside / "secret")
+        return _SECRET
+
+    async def symlink_folder(self, key: str) -> None:
+        self._link(key, self._outside)
+
+    def _link(self, key: str, target: Path) -> None:
         link = self._root / key
         link.parent.mkdir(parents=True, exist_ok=True)
-        if not link.is_symlink() and not link.exists():
-            link.symlink_to(secret)
-        return secret.read_bytes()
+        link.symlink_to(target)
+
+    async def outside(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self._outside.iterdir()}
 
     async def rootless(self) -> StorageProtocol:
         return self._make(str(self._outside / "never-made"))
@@ -110,8 +119,8 @@ class FilesystemStorageHarness:
         asyncio.run(exercise_storage(check, backend, capabilities=self.capabilities, pace=LIVE_PACE))
 
 
-class FullDiskBackend(FolderBackend):
-    """A folder on a disk in memory that can be filled up."""
+class MemoryBackend(FolderBackend):
+    """A folder on a disk in memory that can be filled up, and made read-only."""
 
     def __init__(self, files: SimulatedFilesystem, make: Callable[[str], StorageProtocol]) -> None:
         super().__init__(files.root, "/outside", make)
@@ -121,7 +130,16 @@ class FullDiskBackend(FolderBackend):
         used: int = self._files.filesystem.get_disk_usage(self._files.root).used
         self._files.filesystem.set_disk_usage(used + 1_000_000, self._files.root)
 
+    async def deny(self) -> None:
+        def refuse(operation: str, path: str) -> int:
+            if operation in _CHANGES:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return 0
+
+        self._files.watch.on_step = refuse
+
     async def allow(self) -> None:
+        self._files.watch.on_step = None
         self._files.filesystem.set_disk_usage(_ROOMY, self._files.root)
 
 
@@ -133,7 +151,7 @@ class SimulatedFilesystemHarness:
         files: SimulatedFilesystem,
         *,
         make: Callable[[str], StorageProtocol] = FilesystemStorageProvider,
-        capabilities: frozenset[StorageCapability] = _COMMON | {StorageCapability.FULL},
+        capabilities: frozenset[StorageCapability] = _COMMON | {StorageCapability.FULL, StorageCapability.DENY},
     ) -> None:
         self.capabilities = capabilities
         self._files = files
@@ -143,7 +161,7 @@ class SimulatedFilesystemHarness:
         from factflow_infra_testing.simulation.runner import run
 
         async def main() -> None:
-            backend = FullDiskBackend(self._files, self._make)
+            backend = MemoryBackend(self._files, self._make)
             await exercise_storage(check, backend, capabilities=self.capabilities, pace=VIRTUAL_PACE)
 
         with self._files.run():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra_testing.contracts.pace import VIRTUAL_PACE
 from factflow_infra_testing.contracts.storage import (
@@ -18,6 +19,8 @@ from factflow_infra_testing.storage.s3_requests import error_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
+
+    from mypy_boto3_s3 import S3Client
 
     from factflow_infra.protocols import StorageProtocol
     from factflow_infra_testing.storage.s3 import SimulatedS3
@@ -43,6 +46,8 @@ _SIMULATED = frozenset(
         StorageCapability.THROTTLE,
     }
 )
+_PAGE = 100
+"""Names on one page of the server's listing."""
 _WRITING = ("PUT", "POST", "DELETE")
 _HONOURED: Final[Mapping[StorageCapability, Callable[[S3Profile], bool]]] = MappingProxyType(
     {
@@ -63,34 +68,36 @@ def capabilities_of(profile: str) -> frozenset[StorageCapability]:
     return _SIMULATED - {capability for capability, holds in _HONOURED.items() if not holds(row)}
 
 
-class SimulatedS3Backend(PlainStorageBackend):
-    """Providers on the bucket of ``s3``."""
+def s3_provider(bucket: str, client: S3Client) -> StorageProtocol:
+    """The provider that the harness makes unless it is told otherwise."""
+    from factflow_infra.storage.minio import MinioStorageProvider
 
-    def __init__(self, s3: SimulatedS3, make: Callable[[SimulatedS3], StorageProtocol], profile: str = "aws") -> None:
+    return MinioStorageProvider(bucket, client=client)
+
+
+class SimulatedS3Backend(PlainStorageBackend):
+    """Providers on the bucket of ``s3`` that is of ``profile``; ``make`` builds one from a bucket and a boto3 client."""
+
+    def __init__(
+        self, s3: SimulatedS3, make: Callable[[str, S3Client], StorageProtocol] = s3_provider, profile: str = "aws"
+    ) -> None:
         self._s3 = s3
         self._make = make
-        self._profile = profile
+        self._bucket = s3.bucket_of(profile)
         self._faults = ExitStack()
+        self._waiting: list[object] = []
 
     async def provider(self) -> StorageProtocol:
-        return self._make(self._s3)
+        return self._make(self._bucket, self._s3.client)
 
     async def corrupt(self, key: str) -> None:
-        """Flip a byte where moto keeps the object: nothing else about it changes, its ETag neither."""
-        client, bucket = cast("Any", self._s3).client, self._s3.bucket_of(self._profile)
-        with _outside():
-            found = client.get_object(Bucket=bucket, Key=key)
-            data = bytearray(found["Body"].read())
-            data[len(data) // 2] ^= 1
-            client.put_object(
-                Bucket=bucket, Key=key, Body=bytes(data), Metadata=found["Metadata"], ContentType=found["ContentType"]
-            )
+        self._s3.decay(key, bucket=self._bucket)
 
     async def residue(self) -> list[str]:
-        client, bucket = cast("Any", self._s3).client, self._s3.bucket_of(self._profile)
+        client = self._s3.client
         with _outside():
-            uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
-            hidden = client.list_objects_v2(Bucket=bucket, Prefix=".factflow/").get("Contents", [])
+            uploads = client.list_multipart_uploads(Bucket=self._bucket).get("Uploads", [])
+            hidden = client.list_objects_v2(Bucket=self._bucket, Prefix=".factflow/").get("Contents", [])
         return [f"unfinished upload of {upload.get('Key')}" for upload in uploads] + [
             str(entry.get("Key")) for entry in hidden
         ]
@@ -98,12 +105,15 @@ class SimulatedS3Backend(PlainStorageBackend):
     async def lose_answer(self) -> None:
         from botocore.exceptions import ReadTimeoutError
 
-        lost: list[str] = []
+        fault = object()
+        self._waiting.append(fault)
 
         def lose(request: Request, forward: Forward) -> Any:
             answer = forward(request)
-            if request.method == "PUT" and not lost and answer.status_code < 300:
-                lost.append(request.url)
+            # Not of what the provider puts beside the objects: a probe, a sidecar.
+            of_object = request.method == "PUT" and "/.factflow" not in request.url
+            if of_object and fault in self._waiting and answer.status_code < 300:
+                self._waiting.remove(fault)
                 raise ReadTimeoutError(endpoint_url=request.url)
             return answer
 
@@ -128,7 +138,7 @@ class SimulatedS3Backend(PlainStorageBackend):
         self._faults.close()
 
     async def rootless(self) -> StorageProtocol:
-        return self._s3.provider("no-such-bucket")
+        return self._make("no-such-bucket", self._s3.client)
 
     async def unreachable(self) -> StorageProtocol:
         from botocore.exceptions import EndpointConnectionError
@@ -141,10 +151,17 @@ class SimulatedS3Backend(PlainStorageBackend):
         return await self.provider()
 
     async def unauthenticated(self) -> StorageProtocol:
-        return self._s3.stranger(secret_key="wrong")  # noqa: S106 - on purpose
+        return self._make(self._bucket, self._s3.client_with(secret_key="wrong"))  # noqa: S106 - on purpose
 
     async def close(self) -> None:
         self._faults.close()
+        assert not self._waiting, "no write met the loss of its answer that was asked for: the behaviour tested nothing"
+
+
+def _short_pages(request: Request, forward: Forward) -> Any:
+    """A server may give fewer names than it is asked for: so the listings here have more than one page."""
+    request.url = re.sub(r"(?<=[?&]max-keys=)(\d+)", lambda asked: str(min(int(asked[0]), _PAGE)), request.url)
+    return forward(request)
 
 
 def _outside() -> Any:
@@ -154,23 +171,23 @@ def _outside() -> Any:
 
 
 class SimulatedS3Harness:
-    """Runs each behaviour in virtual time, on an empty bucket. ``s3`` must be entered. ``profile``: the kind of server."""
+    """Runs each behaviour in virtual time, on an empty bucket. ``s3`` must be entered. ``profile``: the kind of server.
+
+    ``make``: another provider for a bucket and a client; ``capabilities``: fewer than all.
+    """
 
     def __init__(
         self,
         s3: SimulatedS3,
         *,
         profile: str = "aws",
-        make: Callable[[SimulatedS3], StorageProtocol] | None = None,
+        make: Callable[[str, S3Client], StorageProtocol] = s3_provider,
         capabilities: frozenset[StorageCapability] | None = None,
     ) -> None:
         self.capabilities = capabilities_of(profile) if capabilities is None else capabilities
         self._s3 = s3
         self._profile = profile
-        self._make = make or self._of_profile
-
-    def _of_profile(self, s3: SimulatedS3) -> StorageProtocol:
-        return s3.provider(profile=self._profile)
+        self._make = make
 
     def run(self, check: Callable[[StorageEnvironment], Coroutine[Any, Any, None]]) -> None:
         from factflow_infra_testing.simulation.runner import run
@@ -180,7 +197,7 @@ class SimulatedS3Harness:
             await exercise_storage(check, backend, capabilities=self.capabilities, pace=VIRTUAL_PACE)
 
         self._s3.reset()
-        self._s3.bucket_of(self._profile)
-        outcome = run(main)
+        with self._s3.intercept(_short_pages):
+            outcome = run(main)
         outcome.result()
         assert not outcome.unhandled, f"nobody took these errors: {outcome.unhandled}"

@@ -31,7 +31,15 @@ class StorageBackend(Protocol):
         ...
 
     async def symlink(self, key: str) -> bytes:
-        """Put a link at ``key`` to a file outside the root, and return that file's content."""
+        """Put a link at ``key`` to the file ``secret`` in a folder outside the root, and return that file's content."""
+        ...
+
+    async def symlink_folder(self, key: str) -> None:
+        """Put a link at ``key`` to that folder."""
+        ...
+
+    async def outside(self) -> dict[str, bytes]:
+        """What is in that folder now: each file's name and content."""
         ...
 
     async def deny(self) -> None:
@@ -71,6 +79,12 @@ class PlainStorageBackend:
 
     async def symlink(self, key: str) -> bytes:
         raise NotImplementedError(f"declared SYMLINK, but symlink({key!r}) is not implemented")
+
+    async def symlink_folder(self, key: str) -> None:
+        raise NotImplementedError(f"declared SYMLINK, but symlink_folder({key!r}) is not implemented")
+
+    async def outside(self) -> dict[str, bytes]:
+        raise NotImplementedError("declared SYMLINK, but outside() is not implemented")
 
     async def deny(self) -> None:
         raise NotImplementedError("declared DENY, but deny() is not implemented")
@@ -146,9 +160,12 @@ class StorageEnvironment:
             raise AssertionError(f"{what} (waited {self.pace.patience:g} s)") from None
 
     async def close(self) -> None:
-        for provider in self._providers:
-            await self.within_patience(provider.close(), "close() of a provider never returned")
-        await self.faults.close()
+        """Close every provider, within bounds, and the backend whatever becomes of them."""
+        try:
+            closes = (provider.close() for provider in self._providers)
+            await self.within_patience(asyncio.gather(*closes), "close() of a provider never returned")
+        finally:
+            await self.faults.close()
 
 
 async def exercise_storage(

@@ -1,4 +1,4 @@
-"""S10: each cause has its own error, with ``retryable`` set truly, and no secret in it."""
+"""S10: each cause has its own error, with ``retryable`` set truly, and the original exception as its cause."""
 
 from __future__ import annotations
 
@@ -25,13 +25,17 @@ if TYPE_CHECKING:
 async def every_call_raises(
     env: StorageEnvironment, store: StorageProtocol, kind: type[StorageError], *, retryable: bool
 ) -> None:
-    """Assert that writing, reading and listing raise ``kind``, with a cause and ``retryable`` as said."""
+    """Assert that every call but ``close`` raises ``kind``, with a cause and ``retryable`` as said."""
     key = env.key("x")
     for call in (
         lambda: store.write(key, b"x"),
         lambda: store.write(key, pieces(b"x" * 6_000_000)),
         lambda: store.read(key),
+        lambda: store.get(key),
         lambda: store.stat(key),
+        lambda: store.exists(key),
+        lambda: store.copy(key, env.key("y")),
+        lambda: store.delete(key),
         lambda: collected(store.stream(key)),
         lambda: store.list_page(env.prefix),
         lambda: env.keys(store),
@@ -40,6 +44,7 @@ async def every_call_raises(
             await env.within_patience(call(), "a call never returned")
         assert caught.value.retryable is retryable
         assert str(caught.value)
+        assert caught.value.__cause__ is not None, f"{caught.value!r} hides what it comes from"
 
 
 @STORAGE_BEHAVIOURS.add("S10", Can.MISSING_ROOT)
@@ -73,18 +78,25 @@ async def throttling_is_retryable(env: StorageEnvironment) -> None:
 
 
 @STORAGE_BEHAVIOURS.add("S10", Can.DENY)
-async def denied_write_changes_nothing(env: StorageEnvironment) -> None:
-    """``StoragePermissionError``, not retryable; the old object stays, whole, and is still read."""
+async def denied_change_changes_nothing(env: StorageEnvironment) -> None:
+    """A write, a copy, a delete: ``StoragePermissionError``, not retryable; the old object stays, whole, and is read on."""
     store, key = await env.provider(), env.key("x")
     await store.write(key, b"old", {"n": 1})
     await env.faults.deny()
     try:
-        for data in (b"new", pieces(b"new")):
+        for call in (
+            lambda: store.write(key, b"new"),
+            lambda: store.write(key, pieces(b"new")),
+            lambda: store.write(key, pieces(b"n" * 6_000_000)),
+            lambda: store.write(env.key("new"), b"x"),
+            lambda: store.copy(key, env.key("new")),
+            lambda: store.delete(key),
+        ):
             with raises(StoragePermissionError) as caught:
-                await store.write(key, data)
+                await call()
             assert not caught.value.retryable
-        with raises(StoragePermissionError):
-            await store.write(env.key("new"), b"x")
+            assert caught.value.__cause__ is not None, f"{caught.value!r} hides what it comes from"
+        assert await store.read(key) == b"old"
     finally:
         await env.faults.allow()
     got = await store.get(key)

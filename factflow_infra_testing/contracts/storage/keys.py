@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from factflow_infra.errors import InfraError, InvalidKeyError, StorageError
+from factflow_infra.errors import InvalidKeyError, StorageError
 from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.capabilities import StorageCapability as Can
 from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, collected
@@ -30,6 +30,9 @@ BAD_KEYS: tuple[Any, ...] = (
     "a/" * 512 + "b",
     "x.meta.json",
     "dir.meta.json/x",
+    ".factflow",
+    ".factflow/x",
+    "a/.factflow-x",
     None,
     7,
     b"bytes",
@@ -77,9 +80,12 @@ WEIRD_NAMES = (
 
 @STORAGE_BEHAVIOURS.add("S6", like=("gocdk/TestKeys",))
 async def bad_keys_are_refused(env: StorageEnvironment) -> None:
-    """By every call, with ``InvalidKeyError``, which names the key and is a ``ValueError``; nothing is written."""
-    store = await env.provider()
-    await store.write(env.key("good"), b"x")
+    """By every call, with ``InvalidKeyError``, which names the key and is a ``ValueError``; nothing is written. Before any
+    I/O: that there is no bucket or root folder is found out by what gets as far.
+    """
+    good = await env.provider()
+    await good.write(env.key("good"), b"x")
+    store = env.owned(await env.faults.rootless()) if env.has(Can.MISSING_ROOT) else good
     for bad in BAD_KEYS:
         calls = (
             lambda b=bad: store.write(b, b"x"),
@@ -98,7 +104,7 @@ async def bad_keys_are_refused(env: StorageEnvironment) -> None:
             assert isinstance(caught.value, ValueError)
             shown = repr(bad)[1:20] if isinstance(bad, str) else type(bad).__name__
             assert shown in str(caught.value) or bad == "", f"{bad!r} is not named: {caught.value}"
-    assert await env.keys(store) == ["good"]
+    assert await env.keys(good) == ["good"]
 
 
 @STORAGE_BEHAVIOURS.add("S6", like=("gocdk/TestKeys", "gocdk/TestListWeirdKeys"))
@@ -178,22 +184,33 @@ async def conflicting_keys_destroy_nothing(env: StorageEnvironment) -> None:
 
 @STORAGE_BEHAVIOURS.add("S6", Can.SYMLINK)
 async def symlinks_lead_nowhere(env: StorageEnvironment) -> None:
-    """A link below the root to a file or folder outside: nothing reads, lists or overwrites what it points to."""
-    store, key = await env.provider(), env.key("link")
-    secret = await env.faults.symlink(key)
-    for call in (
-        lambda: store.read(key),
-        lambda: store.get(key),
-        lambda: store.copy(key, env.key("copy")),
-        lambda: collected(store.stream(key)),
-    ):
-        try:
-            got = await call()
-        except InfraError:
-            continue
-        assert getattr(got, "data", got) != secret, "read through the link"
-    with contextlib.suppress(InfraError):
-        await store.write(key, b"overwritten through the link")
-    await env.faults.symlink(env.key("second"))
-    assert await env.faults.symlink(env.key("third")) == secret, "the file outside was overwritten"
-    assert not {"second", "third"} & set(await env.keys(store))
+    """A link below the root to a file outside, another to a folder: nothing reads, copies, lists, overwrites or deletes what
+    they lead to. A write may put an object in the place of a link.
+    """
+    store = await env.provider()
+    secret = await env.faults.symlink(env.key("link"))
+    await env.faults.symlink_folder(env.key("folder"))
+    await store.write(env.key("good"), b"good")
+    for name in ("link", "folder/secret"):
+        key = env.key(name)
+        for call in (
+            lambda key=key: store.read(key),
+            lambda key=key: store.get(key),
+            lambda key=key: store.stat(key),
+            lambda key=key: store.copy(key, env.key("copy")),
+            lambda key=key: collected(store.stream(key)),
+        ):
+            with raises(StorageError):
+                await call()
+        with contextlib.suppress(StorageError):
+            assert not await store.exists(key)
+    assert await env.keys(store) == await env.keys(store, "good") == ["good"]
+    for key in (env.key("link"), env.key("folder/secret"), env.key("folder/new")):
+        for call in (
+            lambda key=key: store.write(key, b"written through the link"),
+            lambda key=key: store.copy(env.key("good"), key),
+            lambda key=key: store.delete(key),
+        ):
+            with contextlib.suppress(StorageError):
+                await call()
+    assert await env.faults.outside() == {"secret": secret}

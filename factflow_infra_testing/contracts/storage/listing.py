@@ -144,6 +144,8 @@ async def listing_hides_what_is_no_object(env: StorageEnvironment) -> None:
     await env.within_patience(waiting.wait(), "the stream was not read")
     assert await env.keys(store) == ["dir/big-metadata", "dir/x"]
     assert (await store.list_page(env.prefix, delimiter="/")).prefixes == (env.key("dir/"),)
+    assert not await store.exists(env.key("dir/unfinished"))
+    assert not await store.exists(env.key("gone"))
     go.set()
     await writing
     assert await env.keys(store) == ["dir/big-metadata", "dir/unfinished", "dir/x"]
@@ -163,7 +165,7 @@ async def listing_sees_every_finished_write(env: StorageEnvironment) -> None:
 
 @STORAGE_BEHAVIOURS.add("S5")
 async def long_listing_is_complete(env: StorageEnvironment) -> None:
-    """More keys than a server's page holds, in folders and beside them, and a consumer that stops early."""
+    """More keys than a page of the simulated server holds, in folders and beside them; a consumer that stops early."""
     names = [f"n{n // 100}/{n:04}" for n in range(300)]
     store = await written(env, *names)
     assert await env.keys(store) == sorted(names)
@@ -179,11 +181,14 @@ async def changes_while_listing_hide_nothing_else(env: StorageEnvironment) -> No
     steady = [f"s{n:02}" for n in range(40)]
     store = await written(env, *steady)
     seen: list[str] = []
+    new: list[str] = []
     async for key in store.list(env.prefix):
         seen.append(key.removeprefix(env.prefix))
         if len(seen) % 5 == 1:
-            await store.write(env.key(f"{seen[-1]}-new"), b"x")
-            await store.delete(env.key(f"s{(len(seen) - 5) % 40:02}-new"))
+            new.append(f"{seen[-1]}-new")
+            await store.write(env.key(new[-1]), b"x")
+        if len(seen) % 5 == 3:
+            await store.delete(env.key(new.pop()))
     assert [name for name in seen if name in steady] == steady
     assert len(seen) == len(set(seen))
 
@@ -210,3 +215,7 @@ async def bad_listings_are_refused(env: StorageEnvironment) -> None:
         with raises(StorageError) as caught:
             await store.list_page(**arguments)
         assert isinstance(caught.value, ValueError), f"{arguments!r}: {caught.value!r}"
+        if "prefix" in arguments:
+            with raises(StorageError) as caught:
+                [key async for key in store.list(**arguments)]
+            assert isinstance(caught.value, ValueError), f"list of {arguments!r}: {caught.value!r}"

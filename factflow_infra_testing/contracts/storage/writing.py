@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from factflow_infra.errors import InvalidObjectError, ObjectNotFoundError, WriteUnconfirmedError
@@ -66,20 +65,20 @@ async def readers_see_old_or_new_and_never_a_mix(env: StorageEnvironment) -> Non
             await store.write(key, str(version % 10).encode() * (1000 + version), {"version": version})
         done.set()
 
-    async def read() -> int:
-        seen = 0
+    async def read() -> set[int]:
+        seen: set[int] = set()
         while not done.is_set():
             got = await reader.get(key)
             version = got.info.metadata["version"]
             expected = str(version % 10).encode() * (1000 + version)
             assert_content(got.data, expected, f"version {version}, by its metadata")
             assert got.info.size == len(got.data)
-            seen += 1
+            seen.add(version)
             await asyncio.sleep(0)
         return seen
 
-    reads, _ = await asyncio.gather(read(), write())
-    assert reads > 0
+    seen, _ = await asyncio.gather(read(), write())
+    assert len(seen) > 1, "nothing was read while it was overwritten"
 
 
 @STORAGE_BEHAVIOURS.add("S1")
@@ -197,15 +196,21 @@ async def cancelled_write_is_old_or_new(env: StorageEnvironment) -> None:
     """Cancelled at any point, a write leaves a whole object, and a provider that works."""
     store, key = await env.provider(), env.key("x")
     await store.write(key, b"old", {"v": "old"})
+    cancelled = 0
     for steps in range(12):
         writing = asyncio.ensure_future(store.write(key, b"new" * 1000, {"v": "new"}))
         for _ in range(steps):
             await asyncio.sleep(0)
         writing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await env.within_patience(writing, "a cancelled write never returned")
+        except asyncio.CancelledError:
+            cancelled += bool(steps)  # without a step it had not begun
         got = await store.get(key)
         assert (got.data, got.info.metadata["v"]) in {(b"old", "old"), (b"new" * 1000, "new")}
+    assert cancelled, "no write was cancelled once it had begun"
+    await env.within_patience(store.write(key, b"last"), "a write after cancelled ones never returned")
+    assert await store.read(key) == b"last"
     assert await env.keys(store) == ["x"]
 
 
@@ -224,7 +229,8 @@ async def lost_answer_is_success_or_said_to_be_unconfirmed(env: StorageEnvironme
         got = await store.get(key)
         assert (got.data, got.info.metadata["v"]) in {(b"old", "old"), (b"new", "new")}
     else:
-        assert await store.read(key) == b"new"
+        got = await store.get(key)
+        assert (got.data, dict(got.info.metadata)) == (b"new", {"v": "new"})
 
 
 @STORAGE_BEHAVIOURS.add("S1")
