@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 PROPERTY: Final = "factflow"
+_NOTICE: Final = "factflow notice"
 _SECTION: Final = "factflow report"
 _REPLAY = pytest.StashKey[SavedPlan | None]()
 _SUMMARY = pytest.StashKey["SummaryCollector"]()
@@ -139,6 +140,9 @@ def host_of(item: pytest.Item) -> Host:
             )
         )
 
+    def notice(text: str) -> None:
+        item.user_properties.append((_NOTICE, text))
+
     def report(text: str) -> None:
         item.add_report_section("call", _SECTION, text)
 
@@ -152,6 +156,7 @@ def host_of(item: pytest.Item) -> Host:
         strict=strict,
         artifacts=config.rootpath / artifacts,
         finished=finished,
+        notice=notice,
         report=report if shown else None,
     )
 
@@ -175,6 +180,7 @@ class SummaryCollector:
 
     def __init__(self) -> None:
         self.searches: list[dict[str, Any]] = []
+        self.notices: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call":
@@ -182,14 +188,20 @@ class SummaryCollector:
         for name, value in report.user_properties:
             if name == PROPERTY:
                 self.searches.append(cast("dict[str, Any]", json.loads(str(value))))
+            elif name == _NOTICE:
+                self.notices.append(str(value))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         weak = [each for each in self.searches if not each["failed"] and (each["never_fired"] or each["never_held"])]
         verbose = config.get_verbosity() > 0
-        if not weak and not (verbose and self.searches):
+        if not weak and not self.notices and not (verbose and self.searches):
             return
         terminalreporter.section("factflow")
+        for text in sorted(self.notices):
+            terminalreporter.line(text)
         runs = sum(each["runs"] for each in self.searches)
+        if not weak and not (verbose and self.searches):
+            return
         terminalreporter.line(f"{_count(len(self.searches), 'search', 'searches')}, {_count(runs, 'run', 'runs')}")
         for each in sorted(weak, key=lambda summary: summary["test"]):
             if each["never_fired"]:

@@ -16,6 +16,7 @@ from factflow_infra_testing.search.replay import (
     SavedPlan,
     artifacts_folder,
 )
+from factflow_infra_testing.search.surroundings import surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +55,7 @@ class FailureReport:
     @property
     def origin(self) -> str:
         if self.reproduced:
-            return f"Replayed: reproduced {self.reproduced} times."
+            return "\n".join([f"Replayed: reproduced {self.reproduced} times.", self.unmatched]).strip()
         if self.given_plan:
             return self.unmatched
         if self.from_saved:
@@ -92,9 +93,12 @@ def publish(report: FailureReport, host: Host) -> str:
 
 def _write(report: FailureReport, folder: Path) -> None:
     finding = report.finding
+    places = finding.record.places
     failure = f"{type(finding.failure).__name__}: {finding.failure}"
     saved = SavedPlan(
         tier=report.finding.record.tier,
+        found_with=surroundings(),
+        places=tuple(places[fault].code if fault in places else "" for fault in finding.plan),
         test=report.test,
         plan=finding.plan,
         seed=finding.seed,

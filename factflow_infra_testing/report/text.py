@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 from dataclasses import replace
 from textwrap import wrap
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from factflow_infra_testing.report.timeline import Row, processes_of, rows
 from factflow_infra_testing.search.faults import known_kinds
+from factflow_infra_testing.search.surroundings import counts_steps, surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from factflow_infra_testing.history.operations import Operation
     from factflow_infra_testing.search.decisions import Fault
     from factflow_infra_testing.search.search import Finding
+    from factflow_infra_testing.search.surroundings import Place
 
 WIDTH: Final = 120
 _ROWS: Final = 40
@@ -26,21 +29,21 @@ _MOST_COLUMNS: Final = 5
 
 def decorator(plan: Sequence[Fault], seed: int, inputs: Mapping[str, str], *, tier: str | None = None) -> str:
     """The plan as source to paste above the test; inputs too, where their text is Python."""
-    chosen = f", tier={tier!r}" if tier else ""
-    arguments = f"plan={_list(plan)}" + (f", seed={seed}" if seed else "") + chosen
-    lines = [f"@simulate({arguments})"]
+    others = [f"seed={seed}"] if seed else []
+    others += [f"tier={tier!r}"] if tier else []
+    others += [f"found_with={surroundings()!r}"] if counts_steps(plan) else []
+    lines = [f"@simulate({', '.join([f'plan={_list(plan)}', *others])})"]
     if len(lines[0]) > WIDTH - 4 and plan:
         inner = "".join(f"        {fault!r},\n" for fault in plan)
-        lines = [
-            f"@simulate(\n    plan=[\n{inner}    ],{f' seed={seed},' if seed else ''}{f' tier={tier!r},' if tier else ''}\n)"
-        ]
+        rest = "".join(f"    {other},\n" for other in others)
+        lines = [f"@simulate(\n    plan=[\n{inner}    ],\n{rest})"]
     if inputs:
         text = ", ".join(f"{name}={value}" for name, value in inputs.items())
         lines.append(f"@example({text})" if _is_python(f"f({text})") else f"# inputs: {text}")
     return "\n".join(lines)
 
 
-def meanings(plan: Sequence[Fault]) -> list[str]:
+def meanings(plan: Sequence[Fault], places: Mapping[Fault, Place] = MappingProxyType({})) -> list[str]:
     """A line for each fault of the plan: where it strikes, and what it means."""
     registry = known_kinds()
     lines: list[str] = []
@@ -48,6 +51,7 @@ def meanings(plan: Sequence[Fault]) -> list[str]:
         kind = registry.get(fault.kind)
         named = kind.describe(fault.choice) if kind is not None else fault.kind
         place = f"on {fault.target}, number {fault.nth}" if fault.target else f"number {fault.nth}"
+        place += f", in {places[fault]}" if fault in places else ""
         lines.append(f"{named} {place}" + (f": {kind.meaning}" if kind is not None else ""))
     return lines
 
@@ -90,7 +94,10 @@ def failure_text(
             line = text + (f", {times} times" if times > 1 else "")
             parts += wrap(line, WIDTH, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False)
     if origin:
-        parts += ["", origin]
+        parts += [""]
+        for line in origin.splitlines():
+            indent = line[: len(line) - len(line.lstrip())] + "  "
+            parts += wrap(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
     count = len(finding.plan)
     size = "no fault is needed" if count == 0 else f"{count} fault{'s' if count != 1 else ''}"
     minimal = "Plan" if given_plan else ("Smallest plan found so far" if finding.exhausted else "Minimal plan")
@@ -101,7 +108,10 @@ def failure_text(
             for line in decorator(finding.plan, finding.seed, inputs, tier=finding.record.tier).splitlines()
         ]
     if finding.plan:
-        told = (wrap(line, WIDTH, initial_indent="    ", subsequent_indent="      ") for line in meanings(finding.plan))
+        told = (
+            wrap(line, WIDTH, initial_indent="    ", subsequent_indent="      ")
+            for line in meanings(finding.plan, finding.record.places)
+        )
         parts += ["", *(line for lines in told for line in lines)]
     operations = history.told() if history is not None else ()
     parts += ["", f"Timeline ({finding.record.virtual_seconds:.3f} virtual seconds; !! marks a fault):", ""]

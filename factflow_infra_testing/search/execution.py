@@ -23,6 +23,7 @@ from factflow_infra_testing.search.host import Host, Summary, current_host
 from factflow_infra_testing.search.inputs import Inputs
 from factflow_infra_testing.search.replay import PLAN_FILE, artifacts_folder, forget_artifacts, read_plan
 from factflow_infra_testing.search.search import MINIMISE_RUNS, Finding, Searcher, mismatch
+from factflow_infra_testing.search.surroundings import elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from factflow_infra_testing.search.options import Options
     from factflow_infra_testing.search.replay import SavedPlan
     from factflow_infra_testing.search.run import Scenario
+    from factflow_infra_testing.search.surroundings import Place
 
 SIM: Final = "sim"
 _EXAMPLE_SWARMS: Final = 20
@@ -66,7 +68,7 @@ class TestExecution:
         self._host: Host = current_host()
         replay = self._host.replay
         if replay is not None:
-            options = replace(options, plan=replay.plan, seed=replay.seed)
+            options = replace(options, plan=replay.plan, seed=replay.seed, found_with=replay.found_with)
         tier = (replay.tier if replay is not None else None) or options.run.tier or self._host.tier
         options = replace(options, run=replace(options.run, tier=tier))
         self._options = options
@@ -80,6 +82,7 @@ class TestExecution:
         self._reproduced = ""
         self._from_saved = False
         self._last_plan: PlannedDecisions | None = None
+        self._struck: dict[Fault, Place] = {}
 
     def run(self) -> None:
         __tracebackhide__ = True
@@ -109,6 +112,8 @@ class TestExecution:
             stale = self._mismatch()
             if stale is not None:
                 raise stale
+            for line in self._elsewhere():
+                host.notice(f"{self._name}: it passed, but {line}")
         elif options.strict or host.strict:
             _require_coverage(coverage.never_fired, coverage.never_held)
 
@@ -163,6 +168,7 @@ class TestExecution:
         self._searcher.coverage.add(record, decisions.asked)
         self._matched.update(decisions.deviations)
         self._last_plan = decisions
+        self._struck.update(record.places)
         if record.failure is None:
             return None
         if self._host.replay is not None:
@@ -249,7 +255,16 @@ class TestExecution:
         plan = self._options.plan or ()
         if self._last_plan is None or all(fault in self._matched for fault in plan):
             return None
-        return mismatch(self._last_plan)
+        stale = mismatch(self._last_plan)
+        for line in self._elsewhere():
+            stale.add_note(f"Note: {line}.")
+        return stale
+
+    def _elsewhere(self) -> list[str]:
+        """What there is to say of a plan that may mean something else here than where it was found."""
+        plan, replay = self._options.plan or (), self._host.replay
+        then = {fault: code for fault, code in zip(replay.plan, replay.places, strict=False) if code} if replay else {}
+        return elsewhere(plan, self._options.found_with, then, self._struck)
 
     def _fail(self, finding: Finding) -> NoReturn:
         __tracebackhide__ = True
@@ -267,7 +282,9 @@ class TestExecution:
             reproduced=self._reproduced,
             blob=blob,
             hypothesis_version=version,
-            unmatched=str(self._mismatch() or ""),
+            unmatched="\n".join(
+                [str(self._mismatch() or ""), *(f"Note: {line}." for line in self._elsewhere())]
+            ).strip(),
         )
         failure = trimmed(finding.failure)
         text = publish(report, self._host)

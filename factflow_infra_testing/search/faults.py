@@ -16,15 +16,23 @@ RUN_FAULTS: Mapping[str, FaultKind] = MappingProxyType(
     {
         kind.kind: kind
         for kind in (
-            FaultKind("timer-tie", (), "timers that are due at the same instant run in another order", 0.1),
+            FaultKind("timer-tie", (), "timers that are due at the same instant run in another order", 0.1, steps=True),
             FaultKind("job-delay", ("1 ms", "50 ms", "1 s"), "a job on a thread (a disk, S3) takes its time", 0.1),
-            FaultKind("pause", (), "a process stands still for a while, and misses its heartbeats", 0.02, tires=True),
+            FaultKind(
+                "pause",
+                (),
+                "a process stands still for a while, and misses its heartbeats",
+                0.02,
+                tires=True,
+                steps=True,
+            ),
             FaultKind(
                 "clock-jump",
                 ("1 s back", "1 s forward", "1 h back", "1 h forward"),
                 "the wall clock of a machine jumps",
                 0.02,
                 tires=True,
+                steps=True,
             ),
             FaultKind(
                 "terminate",
@@ -32,6 +40,7 @@ RUN_FAULTS: Mapping[str, FaultKind] = MappingProxyType(
                 "a process is told to end (SIGTERM), as in a deployment, and is started again",
                 0.02,
                 tires=True,
+                steps=True,
             ),
             FaultKind(
                 "kill",
@@ -39,6 +48,7 @@ RUN_FAULTS: Mapping[str, FaultKind] = MappingProxyType(
                 "a process is killed at an await: its peers see a reset, or only fall silent",
                 0.03,
                 tires=True,
+                steps=True,
             ),
         )
     }

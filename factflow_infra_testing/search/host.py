@@ -24,6 +24,10 @@ class Summary:
     failed: bool
 
 
+def _drop_text(text: str) -> None:
+    """Nobody asked."""
+
+
 def _drop_summary(summary: Summary) -> None:
     """Nobody asked."""
 
@@ -42,6 +46,8 @@ class Host:
     strict: bool = False
     artifacts: Path | None = None
     finished: Callable[[Summary], None] = field(default=_drop_summary)
+    notice: Callable[[str], None] = field(default=_drop_text)
+    """Takes what there is to say of a plan that passed, and was found elsewhere."""
     report: Callable[[str], None] | None = None
     """Takes the full text of a failure; without it the text is a note on the exception."""
 

@@ -27,7 +27,7 @@ class FaultKind:
     bounds how often it strikes in one run of a swarm. ``part`` names what it strikes, where not every scenario has that
     (``s3``, ``filesystem``): in a search without S3 its kinds would only take the place of others.
     ``tires``: each strike makes the next on that target half as likely, for what would else end a run over and over again at
-    the same point.
+    the same point. ``steps``: its ordinals count steps of the event loop, which other versions take more or fewer of.
     """
 
     kind: str
@@ -37,6 +37,7 @@ class FaultKind:
     budget: Budget | None = None
     part: str = ""
     tires: bool = False
+    steps: bool = False
 
     def __post_init__(self) -> None:
         if not self.kind or self.kind != self.kind.strip().lower():

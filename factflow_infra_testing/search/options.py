@@ -9,6 +9,7 @@ from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.search.decisions import Fault, PlannedDecisions
 from factflow_infra_testing.search.faults import Faults, check_kinds
 from factflow_infra_testing.search.run import TIERS, Backend, RunOptions
+from factflow_infra_testing.search.surroundings import check_found_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ class Options:
     faults: Faults | None
     max_examples: int | None
     plan: tuple[Fault, ...] | None
+    found_with: str
     seed: int | None
     run: RunOptions
     strict: bool
@@ -32,6 +34,7 @@ def check_options(
     faults: object,
     max_examples: object,
     plan: Any,
+    found_with: object,
     seed: object,
     virtual_budget: Any,
     tier: object,
@@ -43,6 +46,7 @@ def check_options(
         faults=_checked_faults(faults),
         max_examples=_whole("max_examples", max_examples, at_least=1),
         plan=None if plan is None else check_plan(plan),
+        found_with=check_found_with(found_with) if found_with is not None else "",
         seed=_whole("seed", seed, at_least=0),
         run=RunOptions(virtual_budget=_positive("virtual_budget", virtual_budget), tier=check_tier(tier)),
         strict=strict,

@@ -38,6 +38,9 @@ class SavedPlan:
     blob: str = ""
     hypothesis_version: str = ""
     tier: str | None = None
+    found_with: str = ""
+    places: tuple[str, ...] = ()
+    """For each fault of the plan the code that it struck, or empty."""
 
     def to_json(self) -> str:
         """The text of ``plan.json``."""
@@ -50,6 +53,10 @@ class SavedPlan:
             "inputs": dict(self.inputs),
             "failure": self.failure,
         }
+        if self.found_with:
+            document["found_with"] = self.found_with
+        if any(self.places):
+            document["places"] = list(self.places)
         if self.tier is not None:
             document["tier"] = self.tier
         if self.blob:
@@ -83,6 +90,8 @@ def read_plan(path: Path) -> SavedPlan:
             blob=hypothesis.get("blob", ""),
             hypothesis_version=hypothesis.get("version", ""),
             tier=fields["tier"] if fields.get("tier") in TIERS else None,
+            found_with=str(fields.get("found_with", "")),
+            places=tuple(map(str, fields.get("places", ()))),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise KitUsageError(f"{str(path)!r} is not a saved plan: {type(error).__name__}: {error}.") from error

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from factflow_infra_testing.history.operations import Operation
     from factflow_infra_testing.search.decisions import Decisions, Fault
     from factflow_infra_testing.search.faults import Faults
+    from factflow_infra_testing.search.surroundings import Place
 
 TIERS = ("model", "wire")
 """How much of a queue provider is real: the engine, or all of it and its client library."""
@@ -59,7 +60,7 @@ class RunRecord:
     ``deviations`` is every decision that was not benign, in the order of the run; ``digest`` is equal for equal runs;
     ``sometimes`` has every label given to ``sim.check.sometimes`` and whether it held at least once; ``fired`` counts the
     faults that took place, by kind; ``parts`` are those of ``FaultKind.part`` that the scenario uses; ``tier`` is that of the
-    ``RunOptions``.
+    ``RunOptions``; ``places`` says where in the code under test a process stood when a fault struck it.
     """
 
     failure: BaseException | None
@@ -70,6 +71,7 @@ class RunRecord:
     sometimes: Mapping[str, bool] = field(default_factory=dict[str, bool])
     fired: Mapping[str, int] = field(default_factory=dict[str, int])
     parts: tuple[str, ...] = ()
+    places: Mapping[Fault, Place] = field(default_factory=dict["Fault", "Place"])
     tier: str | None = None
 
 

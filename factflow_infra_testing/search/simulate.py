@@ -30,6 +30,7 @@ def simulate(
     faults: Faults | None = None,
     max_examples: int | None = None,
     plan: Sequence[Fault] | None = None,
+    found_with: str | None = None,
     seed: int | None = None,
     virtual_budget: float | None = None,
     tier: str | None = None,
@@ -43,6 +44,7 @@ def simulate(
     faults: Faults | None = None,
     max_examples: int | None = None,
     plan: Sequence[Fault] | None = None,
+    found_with: str | None = None,
     seed: int | None = None,
     virtual_budget: float | None = None,
     tier: str | None = None,
@@ -52,8 +54,8 @@ def simulate(
     """Search for a run of ``async def test(sim)`` that fails, and report the smallest fault plan that makes it fail.
 
     ``faults``: the kinds that may happen (all). ``max_examples``: runs to try (that of ``@settings`` or of Hypothesis' profile).
-    ``plan``: run these faults and no others, once; an entry that takes no effect is a ``PlanMismatchError``. ``seed``: with
-    ``plan``, the seed of the run; else the seed of the whole search (random, and told when a test fails). ``virtual_budget``:
+    ``plan``: run these faults and no others, once; an entry that takes no effect is a ``PlanMismatchError``. ``found_with``:
+    the versions that ``plan`` was found with, as a report gives them; with others the summary says so. ``seed``: with ``plan``, the seed of the run; else the seed of the whole search (random, and told when a test fails). ``virtual_budget``:
     virtual seconds that one run may last. ``tier``: ``"model"`` or ``"wire"``, for queue providers that do not say. ``strict``: a fault that never fired or a ``sometimes`` that was never true fails
     the test. ``backend``: what runs a simulation.
 
@@ -63,6 +65,7 @@ def simulate(
         faults=faults,
         max_examples=max_examples,
         plan=plan,
+        found_with=found_with,
         seed=seed,
         virtual_budget=virtual_budget,
         tier=tier,

@@ -73,4 +73,5 @@ def execute(
         fired=Counter(fault.kind for fault in decisions.deviations),
         tier=options.tier,
         parts=tuple(sim.parts),
+        places=sim.places,
     )

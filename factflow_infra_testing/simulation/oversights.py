@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import InfraError
 from factflow_infra.queue.causes import quoted
+from factflow_infra_testing.search.surroundings import Place
 from factflow_infra_testing.simulation.entropy import active_world
 from factflow_infra_testing.simulation.patches import Patch
 
@@ -89,6 +90,21 @@ def _warning(original: Callable[[Any], None]) -> Callable[[Any], None]:
 def place_above(levels: int) -> str:
     """The place of so many calls above the caller, if it is in the code under test: ``, service.py:12``; else empty."""
     return _place(sys._getframe(levels + 1))  # noqa: SLF001 - see pins.INTERNALS
+
+
+def whereabouts(callback: object, main: object) -> Place | None:
+    """The innermost line of the code under test that the task behind ``callback`` stands at, or else the task ``main``."""
+    for task in (getattr(callback, "__self__", None), main):
+        found: Place | None = None
+        current: Any = getattr(task, "get_coro", lambda: None)()
+        while current is not None:
+            frame: FrameType | None = getattr(current, "cr_frame", None) or getattr(current, "ag_frame", None)
+            if frame is not None and _theirs(frame.f_code.co_filename):
+                found = Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
+            current = getattr(current, "cr_await", None) or getattr(current, "ag_await", None)
+        if found is not None:
+            return found
+    return None
 
 
 def _place(frame: FrameType | None) -> str:

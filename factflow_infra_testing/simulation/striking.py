@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra_testing.simulation.entropy import active_world
+from factflow_infra_testing.simulation.oversights import whereabouts
 from factflow_infra_testing.simulation.processes import JUMP_SECONDS, KILL_SILENT, Incarnation
 from factflow_infra_testing.simulation.providing import Providing
 from factflow_infra_testing.storage.disk_faults import POWER_CHOICES, POWER_LOSS, DiskFaults
@@ -13,7 +14,8 @@ from factflow_infra_testing.storage.power import described
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from factflow_infra_testing.search.decisions import Decisions
+    from factflow_infra_testing.search.decisions import Decisions, Fault
+    from factflow_infra_testing.search.surroundings import Place
     from factflow_infra_testing.simulation.loop import DeterministicLoop
     from factflow_infra_testing.simulation.owners import Owner
     from factflow_infra_testing.simulation.processes import Process
@@ -36,6 +38,8 @@ class Striking(Providing):
         super().__init__(decisions=decisions, session=session, loop=loop)
         self._processes: dict[str, Process] = {}
         loop.on_exit = _exits
+        self.places: dict[Fault, Place] = {}
+        """Where the code under test stood when a fault struck a process."""
         self._step_faults = tuple((kind, n) for kind, n in STEP_FAULTS if decisions.enabled(kind))
         if self._step_faults:
             loop.on_step = self._before_step
@@ -49,18 +53,25 @@ class Striking(Providing):
         if faults.live:
             files.watch.on_step = faults.on_step
 
-    def _before_step(self, owner: Any, _: Any) -> None:
+    def _before_step(self, owner: Any, handle: Any) -> None:
         if not isinstance(owner, Incarnation):
             return
         pick, activity = self._decisions.pick, owner.activity
         struck, how = "", 0
+        before = len(self._decisions.deviations)
         for kind, n in self._step_faults:
             # All are asked for at every step, so that no answer shifts the ordinals of another kind; the first one happens.
             choice = pick(n, kind, activity)
             if choice and not how:
                 struck, how = kind, choice
         if how:
+            self._note_place(owner, handle, self._decisions.deviations[before])
             self._strike(owner.process, struck, how)
+
+    def _note_place(self, life: Incarnation, handle: Any, fault: Fault) -> None:
+        place = whereabouts(handle._callback, life.main)  # noqa: SLF001 - see pins.INTERNALS
+        if place is not None:
+            self.places[fault] = place
 
     def _strike(self, process: Process, kind: str, choice: int) -> None:
         if kind == "kill":

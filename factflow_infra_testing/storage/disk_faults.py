@@ -86,6 +86,7 @@ DISK_FAULTS: Final[Mapping[str, FaultKind]] = MappingProxyType(
                 SURVIVALS,
                 "a machine loses its power: its processes end, and of what was not synced this much survives, or a mixture",
                 0.02,
+                steps=True,
             ),
         )
     }

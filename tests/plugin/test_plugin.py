@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import hypothesis.strategies  # noqa: F401 - as above
@@ -13,6 +14,8 @@ import pytest
 import factflow_infra_testing
 import factflow_infra_testing.report.failure  # loaded here, so that each inner run need not load it again
 import factflow_infra_testing.search.simulate  # as above, and Hypothesis with it
+from factflow_infra_testing import simulate
+from factflow_infra_testing.errors import KitUsageError
 
 pytest_plugins = ["pytester"]
 
@@ -120,6 +123,84 @@ async def test_broken(sim, n):
         other = pytester.runpytest_inprocess("--factflow-replay", str(path), "-k", "correct")
         other.stderr.fnmatch_lines(["*the plan belongs to 'test_it.py::test_broken'*"])
         assert other.ret == pytest.ExitCode.USAGE_ERROR
+
+
+STEPS = """
+import asyncio
+
+@simulate(faults=Faults.only("kill"), max_examples=100)
+async def test_once(sim):
+    begun = []
+
+    async def worker(process):
+        begun.append(1)
+        await asyncio.sleep(1)
+
+    sim.start(worker, name="worker")
+    await sim.drain()
+    assert len(begun) == 1
+"""
+PASTED = "plan=[Fault('kill', 'worker@start', 2)], found_with='Python 3.0'"
+
+
+class TestPlansThatCountSteps:
+    """A kill at a step of the event loop: how many steps there are is another number in another version, or after a change."""
+
+    def test_the_reproducer_says_what_it_was_found_with_and_where_it_struck(self, run):
+        result = run(STEPS)
+        python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+        assert re.search(rf"@simulate\(\s+plan=\[.*\],\s+found_with='{python}, .*',\n", result.stdout.str(), re.DOTALL)
+        result.stdout.fnmatch_lines(
+            ["    kill (reset) on worker@start, number 2, in test_once.<locals>.worker, test_it.py:*:*"]
+        )
+
+    def test_a_replay_tells_that_a_fault_struck_other_code(self, run, pytester):
+        run(STEPS)
+        options = ("--factflow-replay", str(plan_file(pytester)))
+        assert "Note:" not in pytester.runpytest_inprocess(*options).stdout.str()
+        pytester.makepyfile(test_it="# a line more\n" + HEAD + STEPS)
+        assert "Note:" not in pytester.runpytest_inprocess(*options).stdout.str()
+        pytester.makepyfile(test_it=HEAD + STEPS.replace("begun.append", "await asyncio.sleep(1); begun.append"))
+        moved = pytester.runpytest_inprocess(*options)
+        moved.assert_outcomes(passed=1)
+        worker = "test_once.<locals>.worker"
+        struck = f"Fault('kill', 'worker@start', 2) struck {worker}, test_it.py:* (`await asyncio.sleep(1); begun.append(1)`)"
+        before = f"when the plan was found it struck '{worker}: await asyncio.sleep(1)'"
+        moved.stdout.fnmatch_lines([f"test_it.py::test_once: it passed, but {struck}; {before}"])
+
+    def test_a_replay_with_other_versions_says_so_passed_or_failed(self, run, pytester):
+        run(STEPS)
+        path = plan_file(pytester)
+        plan = json.dumps(json.loads(path.read_text()) | {"found_with": "Python 3.0, stompman 0.1"})
+        path.write_text(plan)
+        options = ("--factflow-replay", str(path))
+        told = "*was found with other versions (Python 3.* instead of 3.0, *"
+        failed = pytester.runpytest_inprocess(*options)
+        failed.stdout.fnmatch_lines(["Replayed: reproduced 3 of 3 times.", f"Note: {told}"])
+        assert (
+            "instead of 3.0" not in pytester.runpytest_inprocess(*options).stdout.str()
+        )  # it holds here, as was just seen
+        path.write_text(plan)
+        pytester.makepyfile(test_it=HEAD + STEPS.replace("begun.append(1)", "begun[:] = [1]"))
+        passed = pytester.runpytest_inprocess("--factflow-replay", str(path))
+        passed.assert_outcomes(passed=1)
+        passed.stdout.fnmatch_lines([f"test_it.py::test_once: it passed, but {told}"])
+
+    def test_a_pasted_plan_carries_its_versions(self, run):
+        source = STEPS.replace('faults=Faults.only("kill"), max_examples=100', PASTED)
+        run(source).stdout.fnmatch_lines(["Note: *(Python 3.* instead of 3.0)*"])
+        passing = run(source.replace("begun.append(1)", "begun[:] = [1]"))
+        passing.stdout.fnmatch_lines(["test_it.py::test_once: it passed, but *(Python 3.* instead of 3.0)*"])
+        run(source.replace("2)]", "99)]")).stdout.fnmatch_lines(["*Note: *(Python 3.* instead of 3.0)*"])
+        assert (
+            "other versions"
+            not in run(source.replace("begun.append(1)", "begun[:] = [1]").replace(" 2)]", " 1)]")).stdout.str()
+        )
+
+    @pytest.mark.parametrize("wrong", ["3.12", "Python", "Ruby 3", ["Python 3.12"]])
+    def test_wrong_versions_are_refused_with_an_example(self, wrong):
+        with pytest.raises(KitUsageError, match=r"`found_with` takes versions such as 'Python 3\.\d+"):
+            simulate(plan=[], found_with=wrong)
 
 
 class TestOptions:

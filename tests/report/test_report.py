@@ -21,6 +21,7 @@ from factflow_infra_testing.search.host import Host
 from factflow_infra_testing.search.replay import SavedPlan, artifacts_folder, forget_artifacts, read_plan
 from factflow_infra_testing.search.run import RunRecord
 from factflow_infra_testing.search.search import Finding
+from factflow_infra_testing.search.surroundings import surroundings
 
 IDS = ["3f2a9c1e-0b7d-4c55-9a10-aa11bb22cc33", "77aa0c1e-0b7d-4c55-9a10-aa11bb22cc33"]
 PLAN = (Fault("ack-lost", "/queue/invoices", 1), Fault("kill", "worker@write s3", 1, 2))
@@ -134,7 +135,7 @@ class TestText:
     def test_the_decorator_is_python_whatever_its_length(self):
         plan = [Fault("kill", f"worker@write /queue/a-rather-long-name-{n}", n + 1, 2) for n in range(4)]
         for text, options in [
-            (decorator(plan, 5, {}), {"plan": plan, "seed": 5}),
+            (decorator(plan, 5, {}), {"plan": plan, "seed": 5, "found_with": surroundings()}),
             (decorator(plan[:1], 0, {}), {"plan": plan[:1]}),
             (decorator([], 9, {}), {"plan": [], "seed": 9}),
         ]:
