@@ -112,10 +112,10 @@ class TestExecution:
             stale = self._mismatch()
             if stale is not None:
                 raise stale
-            for line in self._elsewhere():
-                host.notice(f"{self._name}: it passed, but {line}")
         elif options.strict or host.strict:
-            _require_coverage(coverage.never_fired, coverage.never_held)
+            _require_coverage(coverage.never_fired, coverage.never_held, coverage.never_there)
+        for line in (*self._elsewhere(), *coverage.never_there):
+            host.notice(f"{self._name}: it passed, but {line}")
 
     def _base_seed(self, *, derandomize: bool) -> int:
         for chosen in (self._options.seed, self._host.seed, hypothesis_inputs.forced_seed()):
@@ -296,12 +296,13 @@ class TestExecution:
         raise failure
 
 
-def _require_coverage(never_fired: Sequence[str], never_held: Sequence[str]) -> None:
+def _require_coverage(never_fired: Sequence[str], never_held: Sequence[str], never_there: Sequence[str]) -> None:
     __tracebackhide__ = True
-    if never_fired or never_held:
+    if never_fired or never_held or never_there:
         raise NothingHappenedError(
             "The search passed, but it is weaker than it looks:"
             + (f"\n  faults that never fired: {', '.join(never_fired)}" if never_fired else "")
             + (f"\n  `sometimes` that was never true: {', '.join(map(repr, never_held))}" if never_held else "")
+            + "".join(f"\n  {line}" for line in never_there)
             + "\nRaise max_examples, or take the kinds out with Faults.all() - {...}."
         )

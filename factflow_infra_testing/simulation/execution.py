@@ -74,4 +74,5 @@ def execute(
         tier=options.tier,
         parts=tuple(sim.parts),
         places=sim.places,
+        missing=sim.missing_queues(),
     )

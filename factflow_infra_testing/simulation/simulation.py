@@ -165,15 +165,18 @@ class Simulation(Draining):
         if not self.unhurt():
             return unused
         hosts = {process.host: None for process in self._processes.values()}
+        return [*unused, *self.names.strange_hosts(hosts, self.history.operations), *self.missing_queues().values()]
+
+    def missing_queues(self) -> dict[str, str]:
+        """Queues that the test has looked into and that were never there, by broker and name, with what there is to say of each."""
         dead_letters = {self.canonical(name): None for name in self.names.dead_letter_queues()}
-        missed = [
-            f"sim.broker({broker.profile.name!r}) was asked for {name!r}, and has had no such queue; {known_ones(broker.queues())}"
-            f"{ASK_BEFORE}"
+        return {
+            f"{broker.profile.name} {name}": f"sim.broker({broker.profile.name!r}) was asked for {name!r}, and has had no such queue; "
+            f"{known_ones(broker.queues())}{ASK_BEFORE}"
             for broker in self._brokers.values()
             for name in broker.missed
             if name not in broker.broker.labels and name not in dead_letters
-        ]
-        return [*unused, *self.names.strange_hosts(hosts, self.history.operations), *missed]
+        }
 
     def tell(self) -> None:
         """The run has failed: its history is to be shown."""

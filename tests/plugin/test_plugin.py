@@ -12,6 +12,7 @@ import hypothesis.strategies  # noqa: F401 - as above
 import pytest
 
 import factflow_infra_testing
+import factflow_infra_testing.broker.provider  # as below, and the providers with it
 import factflow_infra_testing.report.failure  # loaded here, so that each inner run need not load it again
 import factflow_infra_testing.search.simulate  # as above, and Hypothesis with it
 from factflow_infra_testing import simulate
@@ -201,6 +202,56 @@ class TestPlansThatCountSteps:
     def test_wrong_versions_are_refused_with_an_example(self, wrong):
         with pytest.raises(KitUsageError, match=r"`found_with` takes versions such as 'Python 3\.\d+"):
             simulate(plan=[], found_with=wrong)
+
+
+class TestQueuesThatNoRunHas:
+    """A test whose every run is struck: its misspelt names cannot be refused, as a service may not get so far, but told."""
+
+    SOURCE = """
+import asyncio
+from factflow_infra.protocols import QueueMessage
+
+async def serve(process):
+    async def handle(message):
+        pass
+
+    await process.queue().subscribe("orders", handle)
+    await asyncio.Event().wait()
+
+@simulate(max_examples=3, tier="model", faults=Faults.only("ack-lost"))
+async def test_by_hand(sim):
+    worker = sim.start(serve, name="worker")
+    await sim.queue().publish("orders", QueueMessage(b""))
+    worker.kill()
+    await sim.drain()
+    assert sim.broker().depth("ordres") == 0
+"""
+    TOLD = (
+        "it passed, but sim.broker('rabbitmq-quorum') was asked for 'ordres', and has had no such queue; there is 'orders'. "
+        "Where it may be missing, ask before: `if name in sim.broker(profile).queues():`"
+    )
+
+    @pytest.mark.parametrize("options", ["", "plan=[Fault('kill', 'worker@start', 1)], "], ids=["search", "plan"])
+    def test_the_summary_tells_of_them(self, run, options):
+        source = self.SOURCE
+        if options:
+            source = source.replace("max_examples=3, ", options).replace("    worker.kill()\n", "")
+        result = run(source)
+        result.assert_outcomes(passed=1)
+        assert f"test_it.py::test_by_hand: {self.TOLD}" in result.stdout.str()
+        assert "ordres" not in run(source.replace("ordres", "orders")).stdout.str()
+
+    def test_one_that_some_run_has_is_none(self, run):
+        publish = 'await sim.queue().publish(next(NAMES), QueueMessage(b""))'
+        source = self.SOURCE.replace("assert sim", f"{publish}\n    assert sim").replace("== 0", "< 2")
+        result = run(f"NAMES = iter(['other', 'ordres', 'other'])\n{source}")
+        result.assert_outcomes(passed=1)
+        assert "no such queue" not in result.stdout.str()
+
+    def test_strict_is_strict(self, run):
+        result = run(self.SOURCE, "--factflow-strict")
+        result.assert_outcomes(failed=1)
+        assert "was asked for 'ordres'" in result.stdout.str()
 
 
 class TestOptions:
