@@ -34,6 +34,7 @@ from factflow_infra.errors import (
     WriteUnconfirmedError,
 )
 from factflow_infra.storage.minio import multipart, streaming
+from factflow_infra.storage.minio.download import Download
 from factflow_infra.storage.minio.pool import AbandonedError
 from factflow_infra_testing.storage.s3 import SimulatedS3
 
@@ -280,7 +281,8 @@ async def test_a_stream_goes_on_where_the_connection_broke(s3, storage):
 
 
 @pytest.mark.asyncio
-async def test_a_stream_never_mixes_two_versions(s3, storage):
+async def test_a_stream_never_mixes_two_versions(s3, storage, monkeypatch):
+    monkeypatch.setattr(streaming, "AHEAD", 20)  # the connection breaks further on
     await storage.write("k", b"old" * 100)
     stream = storage.stream("k", chunk_size=10)
     with s3.intercept(Faults("GET", "/k", truncate)):
@@ -340,29 +342,9 @@ async def test_a_stream_that_is_left_is_closed(s3, storage):
     assert bodies[0].closed
 
 
-class Slow(streaming.Download):
-    """A stream without end; each piece takes its time."""
-
-    def __init__(self, seconds):
-        super().__init__(None, "k", 0, None)
-        self.now = 0.0
-        self.seconds = seconds
-
-    def read(self, size):
-        self.now += self.seconds
-        return bytes(size)
-
-
-@pytest.mark.parametrize(("seconds", "expected"), [(0, 7), (streaming.GATHER_SECONDS / 2.5, 3), (1, 1)])
-def test_a_piece_does_not_wait_long_for_those_behind_it(seconds, expected):
-    slow = Slow(seconds)
-    assert slow.read_several(10, 7, lambda: slow.now) == [bytes(10)] * expected
-
-
 @pytest.mark.asyncio
 async def test_a_stream_reads_ahead_but_not_far(s3, storage, monkeypatch):
     monkeypatch.setattr(streaming, "AHEAD", 100)
-    monkeypatch.setattr(streaming, "GATHER_SECONDS", 60.0)
     data = random.Random(0).randbytes(1000)
     await storage.write("k", data)
     bodies = []
@@ -382,18 +364,21 @@ async def test_a_stream_reads_ahead_but_not_far(s3, storage, monkeypatch):
         assert await anext(stream) == data[:10]
         await settled()
         assert bodies[0].tell() == 110  # one piece was taken, and a job is ahead of it
-        assert await anext(stream) == data[10:20]
+        for start in range(10, 50, 10):
+            assert await anext(stream) == data[start : start + 10]
+            await settled()
+            assert bodies[0].tell() == 110
+        assert await anext(stream) == data[50:60]  # no more than half is left
         await settled()
-        assert bodies[0].tell() == 210  # the next job, while what the first one read is taken
-        assert b"".join([piece async for piece in stream]) == data[20:]
+        assert bodies[0].tell() == 160
+        assert b"".join([piece async for piece in stream]) == data[60:]
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("fault", "error", "expected"), [(corrupt, CorruptObjectError, 99), (truncate, StorageUnreachableError, None)]
 )
-async def test_what_was_read_before_a_failure_is_given_first(s3, storage, monkeypatch, fault, error, expected):
-    monkeypatch.setattr(streaming, "GATHER_SECONDS", 60.0)
+async def test_what_was_read_before_a_failure_is_given_first(s3, storage, fault, error, expected):
     data = random.Random(0).randbytes(1000)
     await storage.write("k", data)
     got = []
@@ -413,12 +398,12 @@ async def test_what_was_read_before_a_failure_is_given_first(s3, storage, monkey
 @pytest.mark.asyncio
 async def test_nothing_is_asked_for_behind_a_stream_that_was_left(s3, storage):
     await storage.write("k", b"x" * 1000)
-    download = streaming.Download(await storage._connected(), "k", 0, None)
-    assert download.read_several(10, 2, lambda: 0.0) == [b"x" * 10] * 2
+    download = Download(await storage._connected(), "k", 0, None)
+    assert download.read(10) == b"x" * 10
     download.close()
     journal = Journal()
     with s3.intercept(journal), pytest.raises(AbandonedError):
-        download.read_several(10, 2, lambda: 0.0)
+        download.read(10)
     assert journal.lines == []
 
 

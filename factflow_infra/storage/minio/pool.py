@@ -68,6 +68,11 @@ class WorkerPool:
         if self._closed:
             raise StorageClosedError("the storage provider was closed: it takes no more calls")
 
+    @property
+    def crowded(self) -> bool:
+        """Whether a job waits for a thread. Asked on threads."""
+        return len(self._jobs) > self._size
+
     def start(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Have ``function`` run on a thread; its future must be awaited through ``ended`` or ``asyncio.wait``, never cancelled."""
         loop = asyncio.get_running_loop()

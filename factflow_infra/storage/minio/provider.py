@@ -22,6 +22,7 @@ from factflow_infra.storage.minio import leftovers, listing, ranges, streaming, 
 from factflow_infra.storage.minio.calls import Calls
 from factflow_infra.storage.minio.client import make_client, prepare
 from factflow_infra.storage.minio.conditions import Condition, Conditions
+from factflow_infra.storage.minio.download import Download
 from factflow_infra.storage.minio.failures import RequestError
 from factflow_infra.storage.minio.layout import Layout
 from factflow_infra.storage.minio.multipart import MultipartUpload, gather, slices
@@ -72,6 +73,7 @@ class MinioStorageProvider:
         self._calls: Calls | None = None
         self._connecting: asyncio.Lock | None = None
         self._pool = WorkerPool(self._options.max_concurrency)
+        self._turns = streaming.Turns()
         self._conditions = Conditions(self._pool)
 
     def __repr__(self) -> str:
@@ -135,7 +137,9 @@ class MinioStorageProvider:
         """
         self._layout.object(key)
         validate_range(start, end, chunk_size)
-        async with aclosing(streaming.stream(self._pool, self._connected, key, start, end, chunk_size)) as pieces:
+        async with aclosing(
+            streaming.stream(self._pool, self._turns, self._connected, key, start, end, chunk_size)
+        ) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -332,7 +336,7 @@ class MinioStorageProvider:
 
     async def _copy_through(self, source: str, target: str) -> ObjectInfo:
         """Copy by reading and writing: for objects that are not ours or too large, and servers that ignore the version."""
-        download = streaming.Download(await self._connected(), source, 0, None)
+        download = Download(await self._connected(), source, 0, None)
         try:
             info = await self._pool.run(Token(), download.open)
             pieces = self._pieces(download, self._options.part_size)
@@ -340,7 +344,7 @@ class MinioStorageProvider:
         finally:
             download.close()
 
-    async def _pieces(self, download: streaming.Download, size: int) -> AsyncIterator[bytes]:
+    async def _pieces(self, download: Download, size: int) -> AsyncIterator[bytes]:
         while piece := await self._pool.run(Token(), download.read, size):
             yield piece
 

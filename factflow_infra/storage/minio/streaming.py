@@ -1,205 +1,205 @@
-"""A stream of an object, which goes on where the connection broke, and reads ahead of who takes it."""
+"""A stream of an object, which reads ahead of who takes it."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from factflow_infra.storage.minio import reading
-from factflow_infra.storage.minio.calls import lost_sidecar
-from factflow_infra.storage.minio.failures import BrokenBodyError
-from factflow_infra.storage.minio.pool import AbandonedError
+from factflow_infra.errors import StorageClosedError
+from factflow_infra.storage.minio.download import Download
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from botocore.response import StreamingBody
-
-    from factflow_infra.storage.metadata import Record
     from factflow_infra.storage.minio.calls import Calls
-    from factflow_infra.storage.minio.envelope import Version
     from factflow_infra.storage.minio.pool import WorkerPool
-    from factflow_infra.storage.objects import ObjectInfo
 
-AHEAD = 1024 * 1024
-"""Bytes that one job on a thread reads at most, if that is more than one piece: to begin a job costs as much as reading some 100 KiB.
-The allocator of each thread keeps as much, so that more of it is memory times threads."""
-GATHER_SECONDS = 0.005
-"""After this time a job gives what it has, so that a piece from a slow connection does not wait for those behind it."""
+MIB = 1024 * 1024
+AHEAD = MIB
+"""Bytes that are held before anybody asks for them, if that is more than two pieces."""
+CROWDED_SECONDS = 0.005
+"""After this time a job leaves its thread to others, if any wait for one."""
+TURN_SECONDS = 0.05
+"""After this time a fast stream gives way to another that waits for its turn."""
+FAST_STREAMS = 4
+"""So many of the streams that come as fast as they are read are read at a time. Each of these threads holds the interpreter's lock for
+a sixth of its time, and where 64 take it from each other they need a tenth more processor time."""
+LATE_SECONDS = 0.25
+"""After this time a turn is another's, even where the thread is still at it: its connection hangs."""
+SLOW_SECONDS_PER_MIB = 0.02
+SLOW_SECONDS_PER_PIECE = 0.001
+"""A stream that takes longer than both waits for the network: its thread does nothing meanwhile, and is in nobody's way."""
 
 
 async def stream(
-    pool: WorkerPool, connected: Callable[[], Awaitable[Calls]], key: str, start: int, end: int | None, size: int
+    pool: WorkerPool,
+    turns: Turns,
+    connected: Callable[[], Awaitable[Calls]],
+    key: str,
+    start: int,
+    end: int | None,
+    size: int,
 ) -> AsyncGenerator[bytes, None]:
     """The content from ``start`` to before ``end``, in pieces of ``size`` bytes but for the last; one version.
 
-    While pieces are taken the next ones are read: twice ``AHEAD`` bytes are held at most, or two pieces.
+    While pieces are taken the next ones are read: ``AHEAD`` bytes are held at most, or two pieces.
     """
-    clock = asyncio.get_running_loop().time
     with pool.operation():
-        download = Download(await connected(), key, start, end)
-        job = pool.start(download.read_several, size, 1, clock)
+        ahead = ReadAhead(pool, turns, Download(await connected(), key, start, end), size)
     try:
-        at_end = False
-        while not at_end:
-            with pool.operation():
-                await pool.ended(job)
-                pieces = deque(job.result())
-                at_end = len(pieces[-1]) < size
-                if not at_end:
-                    job = pool.start(download.read_several, size, max(1, AHEAD // size), clock)
-            while pieces:
-                if piece := pieces.popleft():
-                    yield piece
+        while piece := await ahead.next():
+            yield piece
     finally:
-        download.close()
+        ahead.close()
 
 
-class Download:
-    """A stream of one version. ``read`` blocks, one call at a time; ``close`` does not block, and may come in between."""
+class Turns:
+    """Who of the fast streams is read, and who is next."""
 
-    def __init__(self, calls: Calls, key: str, start: int, end: int | None) -> None:
-        self._calls = calls
-        self._key = key
-        self._position = start
-        self._end = end
-        self._lock = threading.Lock()
-        self._closed = False
-        self._body: StreamingBody | None = None
-        self._version: Version | None = None
-        self._record: Record | None = None
-        self._hash = hashlib.sha256() if start == 0 else None
-        self._failure: Exception | None = None
+    def __init__(self) -> None:
+        self._running: dict[ReadAhead, asyncio.TimerHandle] = {}
+        self._waiting: dict[ReadAhead, None] = {}
 
-    def open(self) -> ObjectInfo:
-        """What the version is that ``read`` will give. Raises ``ObjectNotFoundError``."""
-        with self._lock:
-            self._begin()
-            assert self._version is not None
-            return self._version.info(self._key, self._record)
+    @property
+    def wanted(self) -> bool:
+        """Whether a stream waits for its turn. Asked on threads."""
+        return bool(self._waiting)
 
-    def read(self, size: int) -> bytes:
-        """The next ``size`` bytes, fewer at the end, none behind it. What was read whole is verified there.
+    def ask(self, stream: ReadAhead) -> None:
+        """Have ``stream`` begin when it is its turn."""
+        self._waiting[stream] = None
+        self.fill()
 
-        Raises ``AbandonedError`` once it is closed.
-        """
-        with self._lock:
-            if self._closed:
-                raise AbandonedError
-            try:
-                data = self._read(size)
-            except BaseException:
-                self._closed = True
-                raise
-            finally:
-                if self._closed:
-                    self._release()
-        return data
+    def end(self, stream: ReadAhead) -> None:
+        """The turn of ``stream`` has ended, if it had one. It may ask again before ``fill`` finds the next."""
+        late = self._running.pop(stream, None)
+        if late is not None:
+            late.cancel()
 
-    def read_several(self, size: int, most: int, clock: Callable[[], float]) -> list[bytes]:
-        """As ``read``, up to ``most`` pieces, fewer where they come slowly or end; one shorter than ``size`` is the last of all.
+    def leave(self, stream: ReadAhead) -> None:
+        """``stream`` waits no longer."""
+        self._waiting.pop(stream, None)
 
-        What fails behind a piece is raised by the next call: the piece comes first.
-        """
-        if self._failure is not None:
-            raise self._failure
-        pieces: list[bytes] = []
-        began = clock()
-        while len(pieces) < most and (not pieces or clock() - began < GATHER_SECONDS):
-            try:
-                pieces.append(self.read(size))
-            except Exception as error:
-                if not pieces:
-                    raise
-                self._failure = error
-                break
-            if len(pieces[-1]) < size:
-                break
-        return pieces
+    def fill(self) -> None:
+        """Have as many begin as there is room for."""
+        while self._waiting and len(self._running) < FAST_STREAMS:
+            first = next(iter(self._waiting))
+            del self._waiting[first]
+            self._running[first] = asyncio.get_running_loop().call_later(LATE_SECONDS, self._late, first)
+            first.begin()
+
+    def _late(self, stream: ReadAhead) -> None:
+        self.end(stream)
+        self.fill()
+
+
+class ReadAhead:
+    """The pieces of a download, which jobs on threads read before they are asked for.
+
+    A job goes on while its pieces are taken, for to begin one costs as much as reading some 100 KiB.
+    """
+
+    def __init__(self, pool: WorkerPool, turns: Turns, download: Download, size: int) -> None:
+        self._pool = pool
+        self._turns = turns
+        self._download = download
+        self._size = size
+        self._slow_seconds = max(SLOW_SECONDS_PER_MIB * size / MIB, SLOW_SECONDS_PER_PIECE)
+        self._most = max(2, AHEAD // size)
+        self._loop = asyncio.get_running_loop()
+        self._pieces: deque[bytes] = deque()
+        self._connected = False
+        self._reading = False
+        self._complete = False
+        self._slow = False
+        self._waiting: asyncio.Future[None] | None = None
+        self._failure: BaseException | None = None
+
+    async def next(self) -> bytes:
+        """The next piece; empty behind the last. What reading failed with is raised behind the pieces before it."""
+        while not self._pieces:
+            self._go_on()
+            if not self._reading:
+                return self._end()
+            with self._pool.operation():
+                await self._arrival()
+        piece = self._pieces.popleft()
+        self._go_on()
+        return piece
+
+    def begin(self) -> None:
+        """Read on, on a thread."""
+        try:
+            self._pool.check_open()
+        except StorageClosedError as error:
+            self._loop.call_soon(self._ended, error)
+            return
+        self._pool.start(self._read).add_done_callback(lambda job: self._ended(job.exception()))
 
     def close(self) -> None:
-        self._closed = True
-        if self._lock.acquire(blocking=False):  # else the reader closes it when it has done
-            try:
-                self._release()
-            finally:
-                self._lock.release()
+        """Read no further. Does not block."""
+        self._complete = True
+        self._turns.leave(self)
+        self._download.close()
 
-    def _read(self, size: int) -> bytes:
-        attempt = 0
-        pieces: list[bytes] = []
-        missing = size
-        while missing:
-            attempt += 1
-            try:
-                if self._body is None and not self._begin():
-                    break
-                assert self._body is not None
-                while missing:
-                    piece = self._body.read(missing)
-                    if not piece:
-                        break
-                    pieces.append(piece)
-                    missing -= len(piece)
-                    self._position += len(piece)
-                break
-            except BrokenBodyError as error:
-                self._release()
-                if attempt >= self._calls.max_attempts:
-                    raise reading.broken(self._key, error) from error
-                self._calls.pause(attempt)
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._account(data, at_end=missing > 0)
-        return data
-
-    def _begin(self) -> bool:
-        """Open the body at the position; not, if nothing lies there."""
-        first = self._version is None
-        for _ in range(self._calls.max_attempts):
-            if not first and self._version is not None and self._position >= self._stop(self._version):
-                return False
-            if self._end is not None and self._position >= self._end:
-                self._version, self._record = self._calls.current(self._key)
-                return False
-            try:
-                body, version = reading.open_range(self._calls, self._key, self._position, self._end)
-            except reading.EmptyRangeError as error:
-                if not first:  # there were bytes at this position, and the version that stands there now is shorter
-                    raise reading.overwritten(self._key) from error.__cause__
-                self._version, self._record = self._calls.current(self._key)
-                return False
-            if not first:
-                if self._version is None or not version.same_as(self._version):
-                    body.close()
-                    raise reading.overwritten(self._key)
-                self._body = body
-                return True
-            try:
-                found, record = self._calls.resolve(self._key, version)
-            except BaseException:
-                body.close()
-                raise
-            if found:
-                self._body, self._version, self._record = body, version, record
-                return True
-            body.close()
-        raise lost_sidecar(self._key)
-
-    def _stop(self, version: Version) -> int:
-        return version.size if self._end is None else min(self._end, version.size)
-
-    def _account(self, data: bytes, *, at_end: bool) -> None:
-        if self._hash is None or self._version is None:
+    def _go_on(self) -> None:
+        if self._reading or self._complete or len(self._pieces) > self._most // 2:
             return
-        self._hash.update(data)
-        whole = self._end is None or self._end >= self._version.size
-        if whole and (at_end or self._position >= self._version.size):
-            reading.verify(self._key, self._record, self._position, self._hash.hexdigest())
+        self._reading = True
+        if self._slow or not self._connected:
+            self.begin()
+        else:
+            self._turns.ask(self)
 
-    def _release(self) -> None:
-        body, self._body = self._body, None
-        if body is not None:
-            body.close()
+    async def _arrival(self) -> None:
+        """Return when there is a piece, or the job has ended."""
+        waiting = self._waiting = self._loop.create_future()
+        if self._reading and not self._pieces:  # else it came before anybody could see who waits
+            await waiting
+
+    def _read(self) -> None:
+        """On a thread: read until enough is held, or others want the thread."""
+        began = now = self._loop.time()
+        count = 0
+        while not self._complete:
+            piece = self._download.read(self._size)
+            count += 1
+            now = self._loop.time()
+            if len(piece) < self._size:
+                self._complete = True
+            self._pieces.append(piece)
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                self._loop.call_soon_threadsafe(_arrived, waiting)
+            if not self._connected or len(self._pieces) >= self._most:
+                break
+            if now - began >= TURN_SECONDS and self._turns.wanted:
+                break
+            if now - began >= CROWDED_SECONDS and self._pool.crowded:
+                break
+        # The first turn makes the connection: that says nothing of how fast it is.
+        self._slow = self._connected and now - began > count * self._slow_seconds
+        self._connected = True
+
+    def _ended(self, failure: BaseException | None) -> None:
+        self._reading = False
+        self._failure = failure
+        self._complete = self._complete or failure is not None
+        self._turns.end(self)
+        self._go_on()
+        self._turns.fill()
+        if self._waiting is not None and not self._reading:
+            _arrived(self._waiting)
+            self._waiting = None
+
+    def _end(self) -> bytes:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        return b""
+
+
+def _arrived(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
