@@ -37,14 +37,31 @@ class Pieces:
         self.gate.set()
 
 
+class OneByOne(Pieces):
+    """From the second on a piece comes for each time that ``more`` is released."""
+
+    def __init__(self, count, log=None):
+        super().__init__(count, log)
+        self.more = threading.Semaphore(0)
+        self.gate.set()
+
+    def read(self, size):
+        if self.read_once:
+            assert self.more.acquire(timeout=30)
+        return super().read(size)
+
+    def close(self):
+        self.more.release(self.left)
+
+
 class Crowd:
     """``count`` streams, of which each has given its first piece."""
 
-    def __init__(self, count, *, pieces=3, threads=MANY):
+    def __init__(self, count, *, pieces=3, threads=MANY, kind=Pieces):
         self.log = []
         self.pool = WorkerPool(threads)
         self.turns = Turns()
-        self.downloads = [Pieces(pieces, self.log) for _ in range(count)]
+        self.downloads = [kind(pieces, self.log) for _ in range(count)]
         self.streams = [ReadAhead(self.pool, self.turns, download, SIZE) for download in self.downloads]
         for stream in self.streams:
             stream._slow_seconds = 60.0  # however busy this machine is
@@ -207,3 +224,52 @@ async def test_a_stream_leaves_its_thread_to_others_who_want_it(monkeypatch):
         crowd.downloads[0].gate.set()
         await other
         assert crowd.log.index("other") == 2  # one piece makes the connection, one was being read
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("gather", [0.0, 0.001])
+async def test_a_piece_does_not_wait_for_those_behind_it(monkeypatch, gather):
+    monkeypatch.setattr(streaming, "GATHER_SECONDS", gather)
+    async with Crowd(1, pieces=6, kind=OneByOne) as crowd, asyncio.timeout(30):
+        stream, download = crowd.streams[0], crowd.downloads[0]
+        for _ in range(2):
+            download.more.release()
+            await crowd.until(lambda: stream._pieces)  # it comes before anybody asks,
+            assert await stream.next() == bytes(SIZE)
+            later = asyncio.create_task(stream.next())  # or after
+            await asyncio.sleep(0)
+            download.more.release()
+            assert await later == bytes(SIZE)
+
+
+@pytest.mark.asyncio
+async def test_small_pieces_are_told_of_together(monkeypatch):
+    monkeypatch.setattr(streaming, "GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(streaming, "GATHER_BYTES", 10 * SIZE)
+    async with Crowd(1, pieces=41) as crowd:
+        stream, download = crowd.streams[0], crowd.downloads[0]
+        told = []
+        monkeypatch.setattr(streaming, "_arrived", lambda waiting: told.append(1) or waiting.set_result(None))
+        first = asyncio.create_task(stream.next())
+        await crowd.until(lambda: stream._waiting is not None)
+        download.gate.set()
+        assert await first == bytes(SIZE)
+        assert len(download.log) > 10
+        while await stream.next():
+            pass
+        assert 1 <= len(told) <= 4
+
+
+@pytest.mark.asyncio
+async def test_pieces_that_were_not_told_of_are_given_where_the_turn_ends(monkeypatch):
+    monkeypatch.setattr(streaming, "GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(streaming, "TURN_SECONDS", 0.0)
+    async with Crowd(MANY) as crowd, asyncio.timeout(30):
+        await crowd.until(lambda: len(crowd.running) + len(crowd.waiting) == MANY)
+        first = crowd.running[0]
+        stream = crowd.streams[crowd.downloads.index(first)]
+        piece = asyncio.create_task(stream.next())
+        await crowd.until(lambda: stream._waiting is not None)
+        first.gate.set()
+        assert await piece == bytes(SIZE)
+        assert first in crowd.waiting

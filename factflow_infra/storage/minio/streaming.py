@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 AHEAD = MIB
 """Bytes that are held before anybody asks for them, if that is more than two pieces."""
+GATHER_BYTES = 256 * 1024
+GATHER_SECONDS = 0.005
+"""Smaller pieces are told of when there are so many bytes of them, or after this time: to tell the event loop costs a thread as much
+as reading some 100 KiB."""
 CROWDED_SECONDS = 0.005
 """After this time a job leaves its thread to others, if any wait for one."""
 TURN_SECONDS = 0.05
@@ -107,12 +111,14 @@ class ReadAhead:
         self._size = size
         self._slow_seconds = max(SLOW_SECONDS_PER_MIB * size / MIB, SLOW_SECONDS_PER_PIECE)
         self._most = max(2, AHEAD // size)
+        self._enough = max(1, GATHER_BYTES // size)
         self._loop = asyncio.get_running_loop()
         self._pieces: deque[bytes] = deque()
         self._connected = False
         self._reading = False
         self._complete = False
         self._slow = False
+        self._patient = True
         self._waiting: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
 
@@ -153,10 +159,26 @@ class ReadAhead:
             self._turns.ask(self)
 
     async def _arrival(self) -> None:
-        """Return when there is a piece, or the job has ended."""
+        """Return when there are pieces, or the job has ended."""
+        self._patient = self._enough > 1
         waiting = self._waiting = self._loop.create_future()
-        if self._reading and not self._pieces:  # else it came before anybody could see who waits
+        if self._pieces or not self._reading:  # before anybody could see who waits
+            self._waiting = None
+            return
+        if not self._patient:
             await waiting
+            return
+        timer = self._loop.call_later(GATHER_SECONDS, self._hurry, waiting)
+        try:
+            await waiting
+        finally:
+            timer.cancel()
+
+    def _hurry(self, waiting: asyncio.Future[None]) -> None:
+        self._patient = False
+        if self._pieces:
+            self._waiting = None
+            _arrived(waiting)
 
     def _read(self) -> None:
         """On a thread: read until enough is held, or others want the thread."""
@@ -169,9 +191,10 @@ class ReadAhead:
             if len(piece) < self._size:
                 self._complete = True
             self._pieces.append(piece)
-            waiting, self._waiting = self._waiting, None
-            if waiting is not None:
-                self._loop.call_soon_threadsafe(_arrived, waiting)
+            if not self._patient or len(self._pieces) >= self._enough:
+                waiting, self._waiting = self._waiting, None
+                if waiting is not None:
+                    self._loop.call_soon_threadsafe(_arrived, waiting)
             if not self._connected or len(self._pieces) >= self._most:
                 break
             if now - began >= TURN_SECONDS and self._turns.wanted:
@@ -189,7 +212,7 @@ class ReadAhead:
         self._turns.end(self)
         self._go_on()
         self._turns.fill()
-        if self._waiting is not None and not self._reading:
+        if self._waiting is not None and (self._pieces or not self._reading):
             _arrived(self._waiting)
             self._waiting = None
 
