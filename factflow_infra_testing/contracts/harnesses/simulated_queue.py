@@ -12,6 +12,7 @@ from factflow_infra_testing.contracts.pace import VIRTUAL_PACE
 from factflow_infra_testing.contracts.queue import (
     ALL_QUEUE_CAPABILITIES,
     PlainQueueBackend,
+    QueueBackend,
     QueueCapability,
     QueueEnvironment,
     exercise_queue,
@@ -38,6 +39,11 @@ class ArmedDecisions:
 
     def arm(self, kind: str, target: str) -> None:
         self._armed.append((kind, target))
+
+    @property
+    def armed(self) -> list[str]:
+        """What has not struck yet."""
+        return [f"{kind} of {target!r}" for kind, target in self._armed]
 
     def pick(self, n: int, kind: str, target: str = "") -> int:
         if n > 1 and (kind, target) in self._armed:
@@ -135,6 +141,13 @@ class SimulatedQueueBackend(PlainQueueBackend):
     async def inject(self, destination: str) -> None:
         self.broker.enqueue(destination.removeprefix("/queue/"), Message("foreign", b"\xff written by another program"))
 
+    def unmet(self) -> list[str]:
+        """The faults that were asked for and that nothing has met."""
+        return self._decisions.armed
+
+    async def close(self) -> None:
+        assert not self.unmet(), f"nothing met the faults that were asked for: {self.unmet()}; so they tested nothing"
+
 
 def simulated_provider(broker: SimulatedBroker, client: str) -> QueueProtocol:
     """The provider that the harness makes unless it is told otherwise. Exposed: a broker that is down refuses it."""
@@ -167,10 +180,13 @@ class SimulatedQueueHarness:
         self._profile = profile
         self._make = make
 
+    def backend(self) -> QueueBackend:
+        """The backend of one behaviour, made on its loop: to be overridden for another way to the simulated broker."""
+        return SimulatedQueueBackend(self._profile, self._make)
+
     def run(self, check: Callable[[QueueEnvironment], Coroutine[Any, Any, None]]) -> None:
         async def main() -> None:
-            backend = SimulatedQueueBackend(self._profile, self._make)
-            await exercise_queue(check, backend, capabilities=self.capabilities, pace=VIRTUAL_PACE)
+            await exercise_queue(check, self.backend(), capabilities=self.capabilities, pace=VIRTUAL_PACE)
 
         outcome = run(main)
         outcome.result()

@@ -237,12 +237,14 @@ class QueueEnvironment:
         return letters
 
     async def close(self) -> None:
-        """Stop what is left, within bounds."""
-        if self._broker_stopped:
-            await self.start_broker()
-        stops = (provider.stop(timeout=self.seconds(1)) for provider in self._providers)
-        await self.within_patience(asyncio.gather(*stops), "stop() of a provider never returned")
-        await self._backend.close()
+        """Stop what is left, within bounds, and close the backend whatever becomes of it."""
+        try:
+            if self._broker_stopped:
+                await self.start_broker()
+            stops = (provider.stop(timeout=self.seconds(1)) for provider in self._providers)
+            await self.within_patience(asyncio.gather(*stops), "stop() of a provider never returned")
+        finally:
+            await self._backend.close()
 
 
 async def exercise_queue(

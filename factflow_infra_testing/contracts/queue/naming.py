@@ -43,7 +43,9 @@ async def execution_scoped_names_work(env: QueueEnvironment) -> None:
 
 @QUEUE_BEHAVIOURS.add("Q10")
 async def different_names_are_different_queues(env: QueueEnvironment) -> None:
-    """Names that a careless encoding would fold together: separators, dots, cases, what looks encoded already."""
+    """Names that a careless encoding would fold together: separators, dots, cases, what looks encoded already. All are
+    published to before any is subscribed to: were two of them one queue, its first subscriber would get both messages.
+    """
     stem, provider = env.name(), await env.provider()
     names = [
         f"{stem}.a.b",
@@ -55,26 +57,31 @@ async def different_names_are_different_queues(env: QueueEnvironment) -> None:
         f"{stem}.a%2Fb",
         f"{stem}.a..b",
     ]
+    for name in names:
+        await provider.publish(name, QueueMessage(body=name.encode()))
     inboxes = {name: env.inbox() for name in names}
     for name, inbox in inboxes.items():
         await provider.subscribe(name, inbox)
-    for name in names:
-        await provider.publish(name, QueueMessage(body=name.encode()))
-    for name, inbox in inboxes.items():
         await inbox.until_finished(1)
-        assert inbox.bodies == [name.encode()]
+    await env.settle(10)
+    assert {name: inbox.bodies for name, inbox in inboxes.items()} == {name: [name.encode()] for name in names}
 
 
 @QUEUE_BEHAVIOURS.add("Q10", Can.TOPICS)
 async def topic_names_may_be_scoped_too(env: QueueEnvironment) -> None:
     """``/topic/exec:<id>:name`` and ``/topic/<id>/name`` keep their subscriptions apart."""
     name, provider = env.name(), await env.provider()
-    for topic in (f"/topic/exec:1:{name}", f"/topic/1/{name}"):
-        inbox = env.inbox()
+    inboxes = {topic: env.inbox() for topic in (f"/topic/exec:1:{name}", f"/topic/1/{name}")}
+    for topic, inbox in inboxes.items():
         await provider.subscribe(topic, inbox, subscription="exec:1:workers")
-        await provider.publish(topic, QueueMessage(body=b"x"))
-        (message,) = await inbox.until_finished(1)
-        assert message.destination == topic
+    for topic in inboxes:
+        for _ in range(2):  # were both one topic, members that take turns would get one of each
+            await provider.publish(topic, QueueMessage(body=topic.encode()))
+    for topic, inbox in inboxes.items():
+        for message in await inbox.until_finished(2):
+            assert (message.destination, message.body) == (topic, topic.encode())
+    await env.settle(10)
+    assert [len(inbox.messages) for inbox in inboxes.values()] == [2, 2]
 
 
 @QUEUE_BEHAVIOURS.add("Q10")

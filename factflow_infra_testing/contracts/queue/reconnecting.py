@@ -94,11 +94,10 @@ async def paused_subscription_comes_back_paused(env: QueueEnvironment) -> None:
 @QUEUE_BEHAVIOURS.add("Q9", Can.SEVER)
 async def subscription_closed_while_disconnected_stays_closed(env: QueueEnvironment) -> None:
     """Closed during the outage of its connection, it does not come back with it."""
-    queue, provider, inbox, gate = env.name(), await env.provider(), env.inbox(), Gate()
+    queue, provider, inbox = env.name(), await env.provider(), env.inbox()
     subscription = await provider.subscribe(queue, inbox)
     await env.sever(provider)
     await env.within_patience(subscription.close(), "close() hung without a connection")
-    gate.open()
     await env.publish_until_taken(provider, queue, QueueMessage(body=b"x"))
     await env.settle()
     assert inbox.messages == []

@@ -226,4 +226,5 @@ async def json_messages_are_convenient(env: QueueEnvironment) -> None:
     assert {message.content_type for message in got} == {"application/json"}
     assert got[1].message_id == "mine"
     assert first.message_id not in {"", second.message_id}
+    assert all(abs(message.timestamp - datetime.now(UTC)) < timedelta(hours=1) for message in got)
     assert dict(got[1].headers) == {"h": "v"}

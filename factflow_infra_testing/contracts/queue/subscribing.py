@@ -78,17 +78,20 @@ async def refused_subscribe_leaves_nothing_behind(env: QueueEnvironment) -> None
 
 @QUEUE_BEHAVIOURS.add("Q5", like=("watermill/TestSubscribeCtx",))
 async def cancelled_subscribe_leaves_nothing_behind(env: QueueEnvironment) -> None:
-    """A ``subscribe`` cancelled at any of its steps takes no messages from others."""
+    """A ``subscribe`` cancelled at any of its steps, or once what it sent is on its way, takes no messages from others."""
     queue, provider, inbox = env.name(), await env.provider(), env.inbox()
-    for steps in range(10):
+    await provider.publish(env.name("warm"), QueueMessage(body=b"connects"))
+    cancelled = 0
+    for steps in range(20):
         call = asyncio.ensure_future(provider.subscribe(queue, inbox))
-        for _ in range(steps):
-            await asyncio.sleep(0)
+        for _ in range(steps % 10):
+            await asyncio.sleep(0 if steps < 10 else 0.0002)
         call.cancel()
         try:
             await (await call).close()
         except asyncio.CancelledError:
-            continue
+            cancelled += 1
+    assert cancelled > 1, "hardly a subscribe was cancelled"
     await env.settle(10)
     sent = numbered(10)
     await provider.publish_batch(queue, sent)

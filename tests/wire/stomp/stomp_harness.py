@@ -7,15 +7,9 @@ from factflow_infra.queue.settings import QueueSettings
 from factflow_infra_testing.broker.entries import Message
 from factflow_infra_testing.broker.outcomes import Outcome
 from factflow_infra_testing.contracts.harnesses.simulated_queue import SimulatedQueueBackend, SimulatedQueueHarness
-from factflow_infra_testing.contracts.pace import VIRTUAL_PACE
-from factflow_infra_testing.contracts.queue import exercise_queue
 from factflow_infra_testing.contracts.queue.capabilities import QueueCapability
-from factflow_infra_testing.simulation.runner import run
 from factflow_infra_testing.wire.stomp.content import Content
 from factflow_infra_testing.wire.stomp.frontend import PASSWORD, PORT, USER, StompFrontEnd
-
-# What ends an interpreter or a coroutine is let through and reported when a handler raises it.
-LET_THROUGH = (GeneratorExit, KeyboardInterrupt, SystemExit)
 
 
 async def never(*_args, **_kwargs):
@@ -29,7 +23,7 @@ class StompBackend(SimulatedQueueBackend):
         super().__init__("artemis", lambda *_: None)
         self.front_end = StompFrontEnd(self.broker)
         self._names = {}
-        self._refused = {}
+        self._refused = []
         self._meet = self.broker.meet_publish
         self.broker.meet_publish = self._meet_publish
 
@@ -58,14 +52,15 @@ class StompBackend(SimulatedQueueBackend):
         await asyncio.sleep(0.001)
 
     async def refuse(self, destination):
-        self._refused[destination.removeprefix("/queue/")] = None
+        self._refused.append(destination.removeprefix("/queue/"))
+
+    def unmet(self):
+        return super().unmet() + self._refused
 
     def _meet_publish(self, line, label, key, apply, confirm):
         if label in self._refused:
-            first = self._refused[label] or key
-            if key == first:
-                del self._refused[label]
-                apply = lambda: Outcome.REFUSED  # noqa: E731
+            self._refused.remove(label)
+            apply = lambda: Outcome.REFUSED  # noqa: E731
         self._meet(line, label, key, apply, confirm)
 
     async def inject(self, destination):
@@ -81,11 +76,5 @@ class StompHarness(SimulatedQueueHarness):
         # The provider remembers what it held, and flags it itself.
         self.capabilities |= {QueueCapability.REDELIVERED_FLAG}
 
-    def run(self, check):
-        async def main():
-            await exercise_queue(check, StompBackend(), capabilities=self.capabilities, pace=VIRTUAL_PACE)
-
-        outcome = run(main)
-        outcome.result()
-        lost = [one for one in outcome.unhandled if not isinstance(one.error, LET_THROUGH)]
-        assert not lost, f"nobody took these errors: {lost}"
+    def backend(self):
+        return StompBackend()
