@@ -167,7 +167,7 @@ def test_there_is_no_provider_for_them(profile):
     async def scenario(sim: Simulation):
         with pytest.raises(SettingsError, match="a client of your own"):
             sim.queue(profile, tier="wire")
-        await sim.queue(profile).publish("orders", QueueMessage(b"1"))
+        await sim.queue(profile, tier="model").publish("orders", QueueMessage(b"1"))
         assert sim.broker(profile).depth("orders") == 1
 
     scenario()
