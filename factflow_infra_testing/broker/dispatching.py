@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from factflow_infra_testing.broker.choosing import chosen
 from factflow_infra_testing.broker.entries import Delivery
 from factflow_infra_testing.broker.events import ACKED, DELIVERED, DROPPED, FAULT
-from factflow_infra_testing.broker.faults import DUPLICATE, REDELIVERY_UNFLAGGED, REORDER
+from factflow_infra_testing.broker.faults import DUPLICATE, REORDER
 from factflow_infra_testing.broker.intake import Intake
 from factflow_infra_testing.broker.outcomes import Outcome
 from factflow_infra_testing.broker.queue_types import Turns
@@ -37,7 +37,6 @@ class Dispatching(Intake):
         self._decisions = decisions
         self._reorders = decisions.enabled(REORDER)
         self._duplicates = decisions.enabled(DUPLICATE)
-        self._unflags = profile.unflagged_redelivery and decisions.enabled(REDELIVERY_UNFLAGGED)
 
     def consume(
         self,
@@ -257,8 +256,6 @@ class Dispatching(Intake):
     ) -> Delivery:
         if entry is None:
             entry = queue.take()
-        if self._unflags and entry.redelivered:
-            entry.redelivered = not self._decisions.pick(2, REDELIVERY_UNFLAGGED, queue.label)
         session.last_tag = tag = session.last_tag + 1
         delivery = Delivery(tag, entry, queue, session, consumer, entry.returns + 1 if queue.type.counts else None)
         if consumer is not None and consumer.weigh is not None:

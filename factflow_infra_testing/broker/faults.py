@@ -28,7 +28,6 @@ PUBLISH_REFUSED: Final = "publish-refused"
 PUBLISH_LOST: Final = "publish-lost"
 CONFIRM_LOST: Final = "confirm-lost"
 ACK_LOST: Final = "ack-lost"
-REDELIVERY_UNFLAGGED: Final = "redelivery-unflagged"
 RESET: Final = "reset"
 MESSAGES_STRANDED: Final = "messages-stranded"
 CONSUMER_PAUSED: Final = "consumer-paused"
@@ -69,9 +68,6 @@ BROKER_FAULTS: Final[Mapping[str, FaultKind]] = MappingProxyType(
             ),
             FaultKind(
                 ACK_LOST, (), "the connection is lost before an ack reaches the broker: the message comes again", 0.05
-            ),
-            FaultKind(
-                REDELIVERY_UNFLAGGED, (), "a message comes again without its flag, where the broker may do so", 0.05
             ),
             FaultKind(
                 RESET,
@@ -117,15 +113,7 @@ BROKER_FAULTS: Final[Mapping[str, FaultKind]] = MappingProxyType(
 
 def faults_of(profile: Profile) -> tuple[str, ...]:
     """The kinds that can happen at all on this broker, mildest first."""
-    impossible = {
-        kind
-        for kind, possible in (
-            (REDELIVERY_UNFLAGGED, profile.unflagged_redelivery),
-            (MESSAGES_STRANDED, profile.strands),
-        )
-        if not possible
-    }
-    return tuple(kind for kind in BROKER_FAULTS if kind not in impossible)
+    return tuple(kind for kind in BROKER_FAULTS if profile.strands or kind != MESSAGES_STRANDED)
 
 
 class FaultPoints:

@@ -135,8 +135,8 @@ class QueueType:
 class Profile:
     """A broker: its queue types by name, and which a queue gets that does not say.
 
-    ``heartbeat``: seconds after which a silent peer is given up. ``unflagged_redelivery``: a message may come again
-    without the flag by mere chance. ``strands``: what a lost connection held may stay locked until the broker restarts.
+    ``heartbeat``: seconds after which a silent peer is given up. ``strands``: what a lost connection held may stay locked until
+    the broker restarts.
     ``delivery_attempts``: how often a message is delivered before it goes to ``dead_letter_queue``, unless its queue
     says otherwise; ``expiry_queue``: where what expires goes. ``None``: no limit, no such queue. ``buries_transient``: transient
     messages go to those queues as well; else they are dropped.
@@ -149,7 +149,6 @@ class Profile:
     default_type: str
     exclusive_type: str
     heartbeat: float
-    unflagged_redelivery: bool
     strands: bool
     delivery_attempts: int | None
     dead_letter_queue: str | None

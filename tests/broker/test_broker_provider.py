@@ -225,8 +225,6 @@ def test_a_storm_is_the_same_each_time_and_its_record_replays_it():
 
 def test_each_kind_of_fault_alone_loses_nothing():
     for kind, row in BROKER_FAULTS.items():
-        if kind == "redelivery-unflagged":
-            continue
         profile = "rabbitmq-quorum" if kind in faults_of(profile_named("rabbitmq-quorum")) else "artemis"
         losses = [Fault("ack-lost", "work", 1)] if profile == "artemis" else []
         for choice in range(1, 1 + max(1, len(row.choices))):

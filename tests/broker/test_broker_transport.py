@@ -569,7 +569,7 @@ def test_events_tell_what_the_broker_did():
 
 
 def test_the_table_of_faults():
-    kinds = [kind for kind in BROKER_FAULTS if kind != "redelivery-unflagged"]
+    kinds = [*BROKER_FAULTS]
     assert faults_of(profile_named("artemis")) == tuple(kinds)
     kinds.remove("messages-stranded")
     assert faults_of(profile_named("rabbitmq")) == tuple(kinds)
