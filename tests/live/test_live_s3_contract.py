@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from factflow_infra.errors import StorageError
 from factflow_infra.storage.minio import MinioStorageProvider, S3Options
@@ -114,7 +118,7 @@ class TestRadosgw(StorageContract):
 
 
 def test_it_answers_as_its_profile_says(server):
-    """S3-20 to S3-30, but for the races."""
+    """S3-20 to S3-30, but for the races, which are below."""
     answers = load(ROOT / "tests" / "storage" / "s3_answers.py")
 
     def other(aws_access_key_id=server.access_key, aws_secret_access_key=server.secret_key):
@@ -149,3 +153,44 @@ def test_one_of_many_creates_at_once_succeeds(server):
         return sum(not isinstance(outcome, StorageError) for outcome in outcomes)
 
     assert asyncio.run(race()) == 1
+
+
+def test_writes_with_one_etag_at_once_are_refused_or_fail(server):
+    """S3-31: the loser of a race is told 412, or 500 (UnknownError); what reads back is one of the bodies that were answered 200."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+        config=Config(
+            signature_version="s3v4",
+            max_pool_connections=8,
+            retries={"total_max_attempts": 1},  # boto3 would send again what was answered 500
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+    put = partial(client.put_object, Bucket="facts", Key="raced-etag")
+
+    def write(etag, body):
+        try:
+            put(Body=body, IfMatch=etag)
+        except ClientError as error:
+            return error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"]
+        return 200, ""
+
+    failed = (500, "UnknownError")
+    seen = []
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(20):
+            etag = put(Body=b"before")["ETag"].strip('"')
+            bodies = [bytes([n]) for n in range(8)]
+            answers = dict(zip(bodies, threads.map(partial(write, etag), bodies), strict=True))
+            assert set(answers.values()) <= {(200, ""), (412, "PreconditionFailed"), failed}
+            held = client.get_object(Bucket="facts", Key="raced-etag")["Body"].read()
+            assert answers[held] == (200, "")
+            seen += answers.values()
+            if failed in seen:
+                return
+    pytest.fail(f"none of {len(seen)} writes was answered 500: {Counter(seen)}")
