@@ -22,7 +22,6 @@ from factflow_infra_testing.wire.amqp.errors import (
     NOT_IMPLEMENTED,
     PRECONDITION_FAILED,
     RESOURCE_LOCKED,
-    UNEXPECTED_FRAME,
     ChannelError,
     ConnectionFailedError,
     not_simulated,
@@ -98,7 +97,7 @@ class Channel:
     def take_method(self, index: int, method: Any) -> None:
         """A method frame arrives."""
         if self.publishing.under_way:
-            raise ConnectionFailedError(UNEXPECTED_FRAME, "expected content frame, got a method frame instead")
+            raise self.publishing.unexpected()
         if index == Basic.Publish.index:
             self.publishing.begin(method)
             return

@@ -55,6 +55,16 @@ class Publishing:
         """Whether a message is half here."""
         return self._method is not None
 
+    def unexpected(self) -> ConnectionFailedError:
+        """The error for a frame that is not of the kind that is due (RMQ-60)."""
+        if self._method is None:
+            due = "method frame, got non method frame"
+        elif self._properties is None:
+            due = "content header for class 60, got non content header frame"
+        else:
+            due = "content body, got non content body frame"
+        return ConnectionFailedError(UNEXPECTED_FRAME, f"expected {due} instead")
+
     def begin(self, method: Basic.Publish) -> None:
         """A ``basic.publish`` arrives; its content follows."""
         if method.immediate:
@@ -64,7 +74,7 @@ class Publishing:
     def take_header(self, payload: bytes) -> None:
         """A content header arrives."""
         if self._method is None or self._properties is not None:
-            raise ConnectionFailedError(UNEXPECTED_FRAME, "expected method frame, got content header frame instead")
+            raise self.unexpected()
         self._size, self._raw, self._properties = read_header(payload)
         if self._size > MAX_MESSAGE_BYTES:
             size, self._method, self._properties = self._size, None, None
@@ -76,15 +86,12 @@ class Publishing:
             self._finish()
 
     def take_body(self, payload: bytes) -> None:
-        """A part of a body arrives."""
+        """A part of a body arrives. Empty ones count for nothing; of a body that is too long the end is waited for in vain (RMQ-60)."""
         if self._properties is None:
-            raise ConnectionFailedError(UNEXPECTED_FRAME, "expected method frame, got content body frame instead")
-        self._body.append(payload)
+            raise self.unexpected()
         self._arrived += len(payload)
-        if self._arrived > self._size:
-            raise ConnectionFailedError(
-                UNEXPECTED_FRAME, f"content body of {self._arrived} bytes, the header said {self._size}"
-            )
+        if payload and self._arrived <= self._size:  # kept: only what the message can be made of
+            self._body.append(payload)
         if self._arrived == self._size:
             self._finish()
 

@@ -20,7 +20,7 @@ class Bench:
         self.queue = "fact-" + name
         self.dead = self.queue + "-dead"
         self.seen = []
-        self._pause = pause
+        self.pause = pause
         self._channels = []
 
     async def begin(self, arguments):
@@ -44,7 +44,7 @@ class Bench:
         seen = -1
         while seen != len(self.seen):
             seen = len(self.seen)
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(self.pause)
 
     async def publish(self, names, **properties):
         for name in names:
@@ -52,7 +52,7 @@ class Bench:
             await self.admin.basic_publish(name.encode(), routing_key=self.queue, properties=about)
         await self.settle()
         if properties:
-            await asyncio.sleep(EXPIRED + self._pause)
+            await asyncio.sleep(EXPIRED + self.pause)
 
     async def consume(self, channel, tag, limit=0, **how):
         """The deliveries to a new consumer; each is seen as its tag and the body."""

@@ -1,10 +1,13 @@
-"""What RabbitMQ's queues were seen to do (RMQ-42 to RMQ-59 in ``docs/facts.md``): run on the simulated broker and on the real one."""
+"""What RabbitMQ's queues were seen to do (RMQ-42 to RMQ-60 in ``docs/facts.md``): run on the simulated broker and on the real one."""
 
 import asyncio
+import contextlib
 
 import aiormq
 from amqp_bench import Bench, refused
 from pamqp import commands as spec
+from pamqp import frame
+from pamqp.header import ContentHeader
 
 QUORUM = {"x-queue-type": "quorum"}
 SINGLE = {"x-single-active-consumer": True}
@@ -261,6 +264,55 @@ async def numbers_of_confirms(bench):
     return numbers
 
 
+async def told_of_content(bench, size, *bodies, then=b""):
+    """What a bare socket is told that announces ``size`` bytes of body and sends ``bodies``: ack, a reply text or nothing."""
+    url = bench.connection.url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    login = spec.Connection.StartOk({}, "PLAIN", "\0guest\0guest", "en_US")
+    opening = [
+        (0, login),
+        (0, spec.Connection.TuneOk(9, 131_072, 0)),
+        (0, spec.Connection.Open(url.path.strip("/") or "/")),
+    ]
+    asked = [(1, spec.Channel.Open()), (1, spec.Confirm.Select()), (1, spec.Basic.Publish(routing_key=bench.queue))]
+    frames = [(number, method) for number, method in (*opening, *asked)]
+    if size is not None:
+        frames.append((1, ContentHeader(body_size=size, properties=spec.Basic.Properties())))
+    writer.write(b"AMQP\0\0\x09\x01" + b"".join(frame.marshal(value, number) for number, value in frames))
+    writer.write(b"".join(b"\x03\0\x01" + len(body).to_bytes(4, "big") + body + b"\xce" for body in bodies) + then)
+    received, told = b"", "nothing"
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(20 * bench.pause):
+            while told == "nothing" and (data := await reader.read(65536)):
+                received += data
+                while len(received) > 7 and len(received) >= (end := 8 + int.from_bytes(received[3:7], "big")):
+                    one, received = frame.unmarshal(received[:end])[2], received[end:]
+                    if isinstance(one, spec.Basic.Ack):
+                        told = "ack"
+                    elif isinstance(one, spec.Connection.Close):
+                        told = f"{one.reply_code} {one.reply_text}"
+    writer.close()
+    return told
+
+
+async def bodies_that_do_not_add_up(bench):
+    again = frame.marshal(spec.Basic.Publish(routing_key=bench.queue), 1)
+    return [
+        await told_of_content(bench, *about, then=then)
+        for about, then in (
+            ((4, b"1234"), b""),
+            ((4, *[b""] * 1000, b"12", b"", b"34"), b""),
+            ((4, b"12345"), b""),
+            ((4, b"12345", b"6"), b""),
+            ((4, b"12345"), again),
+            ((4, b""), again),
+            ((0, b""), b""),
+            ((None, b"1"), b""),
+            ((None,), again),
+        )
+    ]
+
+
 FACTS = {
     "RMQ-42 classic": (exclusive_consumer, {}, "ACCESS_REFUSED"),
     "RMQ-42 quorum": (exclusive_consumer, QUORUM, "allowed"),
@@ -351,6 +403,19 @@ FACTS = {
         (["a1", "a1"], "", "2"),
     ),
     "RMQ-59": (numbers_of_confirms, {}, [1, 2, 3, 4]),
+    "RMQ-60": (
+        bodies_that_do_not_add_up,
+        {},
+        [
+            "ack",
+            "ack",
+            "nothing",
+            "nothing",
+            *["505 UNEXPECTED_FRAME - expected content body, got non content body frame instead"] * 2,
+            "505 UNEXPECTED_FRAME - expected method frame, got non method frame instead",
+            *["505 UNEXPECTED_FRAME - expected content header for class 60, got non content header frame instead"] * 2,
+        ],
+    ),
     "RMQ-55": (a_text_that_is_too_long, {}, (255, "q...")),
 }
 """By its number: what is done, the arguments of the queue, and what is seen then."""

@@ -201,3 +201,14 @@ def test_names_that_the_client_library_refuses_are_no_crash():
     # Declared; returned, with exchange and key; got, with its key.
     assert bytes(wire.written).count(odd.encode()) == 4
     assert b"NO_ROUTE" in wire.written
+
+
+def test_of_empty_and_of_needless_parts_of_a_body_nothing_is_kept():
+    """RabbitMQ takes them without end (RMQ-60)."""
+    publish = [(1, spec.Basic.Publish()), (1, ContentHeader(0, 4, spec.Basic.Properties()))]
+    begun = [HEAD, *FRAMES[:4], *(pamqp_frame.marshal(value, number) for number, value in publish)]
+    for part in (b"", b"12345"):
+        parts = (b"\x03\x00\x01" + len(part).to_bytes(4, "big") + part + b"\xce") * 1000
+        connection, wire = serve([*begun, parts])
+        assert not wire.closed
+        assert connection.channels[1].publishing._body == []
