@@ -180,8 +180,9 @@ async def test_closing_ends_all_who_wait_for_a_turn():
         for download in crowd.running:
             download.gate.set()
         await closing
-        await crowd.until(lambda: not crowd.waiting)
+        await crowd.until(lambda: not crowd.waiting and not any(stream._reading for stream in waiting))
         for stream in waiting:
+            assert isinstance(stream._failure, StorageClosedError)
             with pytest.raises(StorageClosedError):
                 await stream.next()
 

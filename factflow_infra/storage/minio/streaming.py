@@ -124,6 +124,7 @@ class ReadAhead:
 
     async def next(self) -> bytes:
         """The next piece; empty behind the last. What reading failed with is raised behind the pieces before it."""
+        self._pool.check_open()
         while not self._pieces:
             self._go_on()
             if not self._reading:
