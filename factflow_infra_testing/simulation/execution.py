@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from factflow_infra_testing.errors import KitUsageError
 from factflow_infra_testing.search.run import RunRecord
+from factflow_infra_testing.simulation import oversights
 from factflow_infra_testing.simulation.runner import VIRTUAL_BUDGET, run
 from factflow_infra_testing.simulation.simulation import Simulation
 
@@ -63,6 +64,8 @@ def execute(
     sim = sims.pop()
     if outcome.error is not None:
         sim.tell()
+        if sim.disk_faults is not None and (real := oversights.of_real_names(outcome.error)):
+            outcome.error.add_note(f"Note: {real}.")
     return RunRecord(
         failure=outcome.error,
         deviations=tuple(decisions.deviations),

@@ -11,6 +11,7 @@ import sysconfig
 import warnings
 from pathlib import PurePath
 from traceback import walk_tb
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from factflow_infra.errors import InfraError
@@ -31,6 +32,10 @@ _NOT_THEIRS: Final = (
 )
 """Where code lies that the user of the kit has not written."""
 _NEVER_RETRIEVED: Final = "exception was never retrieved"
+_OF_FILES: Final = frozenset(
+    {"os", "posix", "posixpath", "genericpath", "pathlib", "pathlib._local", "shutil", "io", "_io"}
+)
+"""Modules whose functions act on the simulated disk where they are looked up in a run that has one."""
 _LONGEST: Final = 200
 
 
@@ -51,6 +56,28 @@ def of_handler(target: str, outcome: object) -> str:
         return ""
     frames = [frame for frame, _ in walk_tb(outcome.__traceback__) if _theirs(frame.f_code.co_filename)]
     return f"a handler of {target} failed with {_error(outcome)}{_place(frames[-1]) if frames else ''}"
+
+
+def of_real_names(error: BaseException) -> str:
+    """What to say of an ``error`` in a run with a simulated disk, where a function it came through had the real ``os`` or the like:
+    it was imported there before the disk was, and is not replaced in the variables of a function. Else empty.
+    """
+    for frame, _ in walk_tb(error.__traceback__):
+        code = frame.f_code
+        if _theirs(code.co_filename) and code.co_name != "<module>":
+            real = sorted(name for name, value in frame.f_locals.items() if _is_of_real_files(value))
+            if real:
+                return (
+                    f"{', '.join(real)} in {code.co_qualname} {'is' if len(real) == 1 else 'are'} of the real disk, from before the "
+                    "simulated one was there: import at the top of the module, or take the disk first"
+                )
+    return ""
+
+
+def _is_of_real_files(value: object) -> bool:
+    if isinstance(value, ModuleType):
+        return value.__name__ in _OF_FILES
+    return callable(value) and getattr(value, "__module__", None) in _OF_FILES
 
 
 def _error(error: object) -> str:

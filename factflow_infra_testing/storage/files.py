@@ -160,7 +160,7 @@ class SimulatedFilesystem:
         for module in self._bound:
             module.to_fake()
         _put(steps, self.disk, DiskFcntl(self.disk))
-        _Fence.up = True
+        _Fence.up, _Fence.root = True, self.root
         try:
             with watched(self.watch, self.filesystem):
                 yield self
@@ -188,6 +188,8 @@ class _Fence:
     installed = False
     up = False
     around_processes = False
+    root = ""
+    """Of the disk of the run."""
     readable: tuple[str, ...] = ()
 
 
@@ -218,10 +220,18 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if not writes and text.startswith((*_Fence.readable, *(place for place in sys.path if place))):
         return
-    raise RealDiskError(
-        f"code in a simulated run reached for the real disk: {event} {text!r}. Files of the code under test belong on the "
-        "simulated disk (process.disk(), process.storage()); what it needs from the real one must be read before the run"
-    )
+    if f"{text}/".startswith(f"{_Fence.root}/") and _Fence.up:
+        advice = (
+            "That path is on the simulated disk, and the function is of the real one: it was looked up before the simulated disk was "
+            "there. Import os, pathlib and the like at the top of the module, or take the path first, on a line of its own: "
+            "folder = process.disk()"
+        )
+    else:
+        advice = (
+            "Files of the code under test belong on the simulated disk (process.disk(), process.storage()); what it needs from the "
+            "real one must be read before the run"
+        )
+    raise RealDiskError(f"code in a simulated run reached for the real disk: {event} {text!r}. {advice}")
 
 
 class _Bound:

@@ -17,6 +17,7 @@ from factflow_infra_testing.search.decisions import Fault
 from factflow_infra_testing.search.faults import Faults
 from factflow_infra_testing.search.search import search
 from factflow_infra_testing.search.simulate import simulate
+from factflow_infra_testing.storage.files import RealDiskError
 
 
 async def careless(process):
@@ -335,3 +336,49 @@ def test_a_failure_that_one_run_leaves_to_the_next_is_no_finding():
     seen.clear()
     with pytest.raises(NondeterminismError, match="passed; the same run fails"):
         simulate(max_examples=5)(scenario)()
+
+
+async def imports_first(sim):
+    import os
+
+    folder = sim.disk()
+    os.makedirs(f"{folder}/inbox")  # noqa: PTH103
+
+
+async def imports_a_class_first(sim):
+    from pathlib import Path
+
+    folder = sim.disk()
+    assert (Path(folder) / "inbox").exists()
+
+
+async def imports_in_a_process(sim):
+    async def main(process):
+        from os import makedirs
+
+        makedirs(f"{process.disk()}/inbox")  # noqa: PTH103
+
+    sim.start(main, name="worker")
+    await sim.drain()
+
+
+@pytest.mark.parametrize(
+    ("test", "name"), [(imports_first, "os"), (imports_a_class_first, "Path"), (imports_in_a_process, "makedirs")]
+)
+def test_what_was_imported_in_a_function_before_the_disk_was_there_is_told(test, name):
+    failure = run_once(test).failure
+    told = f"{name} in {test.__name__}"
+    assert any(note.startswith(f"Note: {told}") and "import at the top" in note for note in failure.__notes__)
+    if name != "Path":  # whose lookups no audit hook sees
+        assert isinstance(failure, RealDiskError)
+        assert "folder = process.disk()" in str(failure)
+
+
+def test_what_was_imported_before_and_is_not_of_files_is_not_told():
+    async def scenario(sim):
+        import json
+
+        folder = sim.disk()
+        assert not json.dumps(folder)
+
+    assert not getattr(run_once(scenario).failure, "__notes__", ())
