@@ -9,7 +9,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from factflow_infra.errors import CorruptObjectError, InvalidKeyError, ObjectNotFoundError, StorageError, StorageIOError
+from factflow_infra.errors import (
+    CorruptObjectError,
+    InvalidKeyError,
+    InvalidObjectError,
+    ObjectNotFoundError,
+    StorageError,
+    StorageIOError,
+)
 from factflow_infra.storage.filesystem import FilesystemStorageProvider
 from factflow_infra.storage.objects import StoredObject
 
@@ -461,6 +468,26 @@ class SharesMetadata(Store):
         return replace(info, metadata=self.__dict__.get("_given", {}).get(key) or info.metadata)
 
 
+class HalfTheMetadata(Store):
+    async def write(self, key, data, metadata=None, **options):
+        if len(repr(metadata)) > 1 << 19:
+            raise InvalidObjectError("metadata is too large")
+        return await super().write(key, data, metadata, **options)
+
+
+class TypesOfAnyLength(Store):
+    async def write(self, key, data, metadata=None, *, content_type=None, **options):
+        kind = content_type[:255] if isinstance(content_type, str) else content_type
+        return await super().write(key, data, metadata, content_type=kind, **options)
+
+
+class LongStreamsAreUnconditional(Store):
+    async def write(self, key, data, metadata=None, *, if_match=None, **options):
+        if not isinstance(data, bytes):
+            if_match = None
+        return await super().write(key, data, metadata, if_match=if_match, **options)
+
+
 class ShortKeysOnly(Store):
     async def write(self, key, data, metadata=None, **options):
         if len(key.encode()) > 1000:
@@ -525,7 +552,10 @@ MUTANTS = {
         "s7-if-match-replaces-what-was-read",
         "s7-if-match-loses-no-update",
     ),
-    DeleteIsUnconditional: ("s7-conditional-delete-deletes-what-was-read",),
+    DeleteIsUnconditional: (
+        "s7-conditions-are-kept-or-refused",
+        "s7-conditional-delete-deletes-what-was-read",
+    ),
     MetadataIsText: (
         "s3-what-is-no-json-object-is-refused",
         "s3-metadata-comes-back-exactly",
@@ -567,6 +597,9 @@ MUTANTS = {
     OneErrorForAll: ("s10-full-disk-changes-nothing", "s7-if-absent-creates-once"),
     ContentTypeIsLost: ("s1-refused-data-writes-nothing", "s3-info-is-true", "s8-stream-is-written"),
     SharesMetadata: ("s3-caller-cannot-change-what-was-written",),
+    HalfTheMetadata: ("s3-limits-are-those-of-the-contract",),
+    TypesOfAnyLength: ("s3-limits-are-those-of-the-contract",),
+    LongStreamsAreUnconditional: ("s7-conditions-are-kept-or-refused",),
     ShortKeysOnly: ("s6-long-keys-work",),
     FoldersReplaceObjects: ("s6-conflicting-keys-destroy-nothing",),
     KeepsFolders: ("s4-emptied-prefix-can-be-a-key",),

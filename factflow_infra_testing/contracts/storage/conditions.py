@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
-from factflow_infra.errors import InvalidObjectError, PreconditionFailedError, WriteUnconfirmedError
+from factflow_infra.errors import (
+    InvalidObjectError,
+    PreconditionFailedError,
+    UnsupportedOperationError,
+    WriteUnconfirmedError,
+)
 from factflow_infra_testing.contracts.raising import raises
 from factflow_infra_testing.contracts.storage.capabilities import StorageCapability as Can
 from factflow_infra_testing.contracts.storage.environment import StorageEnvironment, pieces
 from factflow_infra_testing.contracts.storage.table import STORAGE_BEHAVIOURS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 @STORAGE_BEHAVIOURS.add("S7", Can.CONDITIONAL_CREATE)
@@ -110,6 +119,42 @@ async def conditions_are_checked(env: StorageEnvironment) -> None:
     with raises(InvalidObjectError):
         await store.write(key, b"x", if_absent="yes")  # pyright: ignore[reportArgumentType] - bad on purpose
     assert not await store.exists(key)
+
+
+@STORAGE_BEHAVIOURS.add("S7")
+async def conditions_are_kept_or_refused(env: StorageEnvironment) -> None:
+    """A condition that does not hold changes nothing, whatever the server knows of it: ``PreconditionFailedError``, or, of a
+    server that ignores the condition, ``UnsupportedOperationError``. For each way of writing, and for deleting.
+    """
+    store, key = await env.provider(), env.key("x")
+    stale = (await store.write(key, b"1")).etag
+    await store.write(key, b"2", {"n": 2})
+
+    def long() -> AsyncIterator[bytes]:
+        return pieces(b"x" * 6_000_000, b"y" * 6_000_000)
+
+    for can, call in (
+        (Can.CONDITIONAL_CREATE, lambda: store.write(key, b"3", if_absent=True)),
+        (Can.CONDITIONAL_WRITE, lambda: store.write(key, b"3", if_match=stale)),
+        (Can.CONDITIONAL_WRITE, lambda: store.write(env.key("missing"), b"3", if_match=stale)),
+        (Can.CONDITIONAL_STREAM, lambda: store.write(key, long(), if_absent=True)),
+        (Can.CONDITIONAL_STREAM, lambda: store.write(key, long(), if_match=stale)),
+        (Can.CONDITIONAL_DELETE, lambda: store.delete(key, if_match=stale)),
+    ):
+        try:
+            await call()
+        except PreconditionFailedError as error:
+            assert not error.retryable  # noqa: PT017 - a refusal is as good
+        except UnsupportedOperationError as error:
+            assert not env.has(can), f"declared {can}, and raises {error!r}"  # noqa: PT017
+            assert not error.retryable  # noqa: PT017
+        else:
+            raise AssertionError(f"a condition that did not hold was ignored: {can}")
+        got = await store.get(key)
+        assert (got.data, dict(got.info.metadata)) == (b"2", {"n": 2})
+    assert await env.keys(store) == ["x"]
+    if env.has(Can.RESIDUE):
+        assert await env.faults.residue() == []
 
 
 @STORAGE_BEHAVIOURS.add("S7", Can.CONDITIONAL_DELETE)

@@ -74,6 +74,30 @@ async def what_is_no_json_object_is_refused(env: StorageEnvironment) -> None:
 
 
 @STORAGE_BEHAVIOURS.add("S3")
+async def limits_are_those_of_the_contract(env: StorageEnvironment) -> None:
+    """Metadata of 1 MiB as JSON, 64 levels deep, a content type of 255 characters: as much comes back exactly, and one more
+    is refused, on every backend; what was there stays.
+    """
+    store, key = await env.provider(), env.key("x")
+
+    def nested(levels: int) -> dict[str, Any]:
+        return {"in": nested(levels - 1)} if levels > 1 else {}
+
+    most, room = {"content_type": "a/" + "x" * 253}, 1024 * 1024 - len('{"m":""}')
+    for metadata in ({"m": "x" * room}, nested(64)):
+        await store.write(key, b"data", metadata, **most)
+        info = (await store.get(key)).info
+        assert (dict(info.metadata), info.content_type) == (metadata, most["content_type"])
+    for beyond in ({"m": "x" * (room + 1)}, {"m": "\u00e9" * (room // 2 + 1)}, nested(66)):
+        with raises(InvalidObjectError):
+            await store.write(key, b"other", beyond)
+    with raises(InvalidObjectError):
+        await store.write(key, b"other", content_type=f"{most['content_type']}x")
+    assert await store.read(key) == b"data"
+    assert await env.keys(store) == ["x"]
+
+
+@STORAGE_BEHAVIOURS.add("S3")
 async def caller_cannot_change_what_was_written(env: StorageEnvironment) -> None:
     """Metadata changed after the call changes nothing in the store, nor does that which ``get`` or ``write`` gave."""
     store, key = await env.provider(), env.key("x")

@@ -195,14 +195,16 @@ async def changes_while_listing_hide_nothing_else(env: StorageEnvironment) -> No
 
 @STORAGE_BEHAVIOURS.add("S5")
 async def bad_listings_are_refused(env: StorageEnvironment) -> None:
-    """A limit below 1, an empty delimiter, a prefix that no key can have: bad input, a ``ValueError``."""
+    """A limit below 1 or above 100,000, an empty delimiter, a prefix that no key can have: bad input, a ``ValueError``."""
     store = await env.provider()
+    assert (await store.list_page(env.prefix, limit=100_000)).keys == ()
     bad: tuple[dict[str, Any], ...] = (
         {"limit": 0},
         {"limit": -1},
         {"limit": 1.5},
         {"limit": "10"},
         {"limit": None},
+        {"limit": 100_001},
         {"delimiter": ""},
         {"delimiter": 7},
         {"after": 7},
