@@ -55,9 +55,13 @@ class Declarer:
         return self._channel
 
     async def _declare(self, declaration: Declaration) -> None:
+        # Of a request that failed, or whose caller was cancelled, the channel is closing: but the client says so only once the
+        # broker has answered, and until then it refuses the next request. So it is kept only where all went well.
         channel = await self._ready()
+        self._channel = None
         try:
             await self._session.request(_call(channel, declaration), declaration.text)
+            self._channel = channel
         except TopologyMismatchError as error:
             # Declared by an older release or by an operator with a limit of their choice: usable as it is.
             if "'x-delivery-limit'" not in str(error.__cause__) or not isinstance(declaration, QueueSpec):

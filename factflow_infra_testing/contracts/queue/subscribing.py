@@ -78,7 +78,9 @@ async def refused_subscribe_leaves_nothing_behind(env: QueueEnvironment) -> None
 
 @QUEUE_BEHAVIOURS.add("Q5", like=("watermill/TestSubscribeCtx",))
 async def cancelled_subscribe_leaves_nothing_behind(env: QueueEnvironment) -> None:
-    """A ``subscribe`` cancelled at any of its steps, or once what it sent is on its way, takes no messages from others."""
+    """A ``subscribe`` cancelled at any of its steps, or once what it sent is on its way, takes no messages from others, and
+    the next one works. aiormq closes the channel whose request is cancelled, and says so only when the broker has answered.
+    """
     queue, provider, inbox = env.name(), await env.provider(), env.inbox()
     await provider.publish(env.name("warm"), QueueMessage(body=b"connects"))
     cancelled = 0
@@ -91,6 +93,7 @@ async def cancelled_subscribe_leaves_nothing_behind(env: QueueEnvironment) -> No
             await (await call).close()
         except asyncio.CancelledError:
             cancelled += 1
+        await (await provider.subscribe(env.name("next"), env.inbox())).close()
     assert cancelled > 1, "hardly a subscribe was cancelled"
     await env.settle(10)
     sent = numbered(10)

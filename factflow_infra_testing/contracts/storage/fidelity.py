@@ -83,16 +83,16 @@ async def limits_are_those_of_the_contract(env: StorageEnvironment) -> None:
     def nested(levels: int) -> dict[str, Any]:
         return {"in": nested(levels - 1)} if levels > 1 else {}
 
-    most, room = {"content_type": "a/" + "x" * 253}, 1024 * 1024 - len('{"m":""}')
+    kind, room = "a/" + "x" * 253, 1024 * 1024 - len('{"m":""}')
     for metadata in ({"m": "x" * room}, nested(64)):
-        await store.write(key, b"data", metadata, **most)
+        await store.write(key, b"data", metadata, content_type=kind)
         info = (await store.get(key)).info
-        assert (dict(info.metadata), info.content_type) == (metadata, most["content_type"])
+        assert (dict(info.metadata), info.content_type) == (metadata, kind)
     for beyond in ({"m": "x" * (room + 1)}, {"m": "\u00e9" * (room // 2 + 1)}, nested(66)):
         with raises(InvalidObjectError):
             await store.write(key, b"other", beyond)
     with raises(InvalidObjectError):
-        await store.write(key, b"other", content_type=f"{most['content_type']}x")
+        await store.write(key, b"other", content_type=f"{kind}x")
     assert await store.read(key) == b"data"
     assert await env.keys(store) == ["x"]
 
