@@ -21,6 +21,10 @@ def rows(harness, parts):
     return [row for row in able if any(part in row.id for part in parts)]
 
 
+def test_every_part_stands_for_rows():
+    assert [part for part in ABOUT_KEYS if not rows(ApiHarness("key_shared"), [part])] == []
+
+
 @pytest.mark.parametrize("behaviour", rows(ApiHarness("key_shared"), ABOUT_KEYS), ids=lambda row: row.id)
 def test_key_shared(behaviour):
     check_queue(ApiHarness("key_shared"), behaviour)
