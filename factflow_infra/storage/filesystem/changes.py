@@ -25,7 +25,7 @@ from factflow_infra.errors import (
     WriteUnconfirmedError,
 )
 from factflow_infra.storage.filesystem import failures, steps, versions
-from factflow_infra.storage.filesystem.locks import locked
+from factflow_infra.storage.filesystem.locks import AbandonedError, locked
 from factflow_infra.storage.keys import SIDECAR_SUFFIX, shown
 from factflow_infra.storage.metadata import Record, utc_from_ns
 
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from factflow_infra.storage.filesystem.tree import Tree
 
 _ATTEMPTS = 100
-
-
-class AbandonedError(Exception):
-    """The caller went away before the change was made; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +100,7 @@ class Upload:
         if not self._synced:
             steps.sync(self._file)
         found = steps.status(self._file)
-        with locked(self._tree, self._key):
+        with locked(self._tree, self._key, abandoned):
             if abandoned.is_set():
                 raise AbandonedError
             previous = self._standing(terms)
@@ -260,7 +256,7 @@ def _temporary(parent: int) -> tuple[int, str]:
 def delete(tree: Tree, key: str, if_match: str | None, abandoned: threading.Event) -> None:
     """Delete the object ``key``, durably, and the folders that are empty then. A missing one is no error."""
     *folders, name = key.split("/")
-    with locked(tree, key), tree.opened(folders, key) as parent:
+    with locked(tree, key, abandoned), tree.opened(folders, key) as parent:
         if abandoned.is_set():
             raise AbandonedError
         if parent is None:

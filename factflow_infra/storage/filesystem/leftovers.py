@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from factflow_infra.errors import StorageError
 from factflow_infra.storage.filesystem import steps
-from factflow_infra.storage.filesystem.changes import AbandonedError
-from factflow_infra.storage.filesystem.locks import locked
+from factflow_infra.storage.filesystem.locks import AbandonedError, locked
 from factflow_infra.storage.keys import SIDECAR_SUFFIX, is_reserved
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def _in_folder(tree: Tree, folder: str, older_than: float, abandoned: threading.
             elif steps.is_temporary(name):
                 count += _remove_temporary(opened, name, older_than)
             elif name.endswith(SIDECAR_SUFFIX):
-                count += _remove_sidecar(tree, opened, folder, name, older_than)
+                count += _remove_sidecar(tree, opened, folder, name, older_than, abandoned)
     return count, below
 
 
@@ -69,7 +68,9 @@ def _remove_temporary(parent: int, name: str, older_than: float) -> bool:
     return False
 
 
-def _remove_sidecar(tree: Tree, parent: int, folder: str, name: str, older_than: float) -> bool:
+def _remove_sidecar(
+    tree: Tree, parent: int, folder: str, name: str, older_than: float, abandoned: threading.Event
+) -> bool:
     """A sidecar without its object, which the key's lock proves to be no write's under way."""
     object_name = name.removesuffix(SIDECAR_SUFFIX)
     key = f"{folder}{object_name}"
@@ -77,7 +78,7 @@ def _remove_sidecar(tree: Tree, parent: int, folder: str, name: str, older_than:
         return False
     with suppress(FileNotFoundError):
         if _is_old(parent, name, older_than):
-            with locked(tree, key):
+            with locked(tree, key, abandoned):
                 if not _is_file(parent, object_name):
                     steps.unlink(parent, name)
                     return True

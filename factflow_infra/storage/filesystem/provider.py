@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast, runtime_checkable
 
 from factflow_infra.errors import InvalidObjectError, SettingsError
 from factflow_infra.protocols import DEFAULT_CHUNK_SIZE
-from factflow_infra.storage.filesystem import changes, failures, leftovers, listing, reads, steps
+from factflow_infra.storage.filesystem import changes, failures, leftovers, listing, locks, reads, steps
 from factflow_infra.storage.filesystem.changes import Terms, Upload
 from factflow_infra.storage.filesystem.tree import Tree, check_names
 from factflow_infra.storage.filesystem.workers import Workers
@@ -203,7 +203,7 @@ class FilesystemStorageProvider:
 
     def _job(self, action: str, key: str, job: Callable[[Tree, threading.Event], T], abandoned: threading.Event) -> T:
         if abandoned.is_set():
-            raise changes.AbandonedError
+            raise locks.AbandonedError
         with failures.explained(action, key):
             if self._create_root:
                 self._tree.create_root()

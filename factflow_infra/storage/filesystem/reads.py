@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from factflow_infra.errors import CorruptObjectError, ObjectNotFoundError
 from factflow_infra.storage.filesystem import steps, versions
-from factflow_infra.storage.filesystem.changes import AbandonedError, Terms, Upload
+from factflow_infra.storage.filesystem.changes import Terms, Upload
+from factflow_infra.storage.filesystem.locks import AbandonedError
 from factflow_infra.storage.keys import shown
 
 if TYPE_CHECKING:
