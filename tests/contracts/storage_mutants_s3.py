@@ -14,6 +14,7 @@ from factflow_infra.errors import (
     WriteUnconfirmedError,
 )
 from factflow_infra.storage.minio import MinioStorageProvider
+from factflow_infra.storage.objects import StoredObject
 
 
 class Store(MinioStorageProvider):
@@ -64,6 +65,34 @@ class LostIsUnreachable(Store):
         return await self.stat(key)
 
 
+class LostDeleteFailed(Store):
+    """Says of a delete whose answer was lost that it surely failed."""
+
+    async def delete(self, key, *, if_match=None):
+        del if_match
+        try:
+            self._given.delete_object(Bucket=self._layout.bucket, Key=key)
+        except HTTPClientError as error:
+            raise StorageUnreachableError(str(error)) from error
+
+
+class LostCopyFailed(Store):
+    """Says of a copy whose answer was lost that it surely failed."""
+
+    async def copy(self, source, target):
+        try:
+            self.put(target, await self.read(source))
+        except HTTPClientError as error:
+            raise StorageUnreachableError(str(error)) from error
+        return await self.stat(target)
+
+
+class TrustsTheWire(Store):
+    async def get(self, key):
+        answer = self._given.get_object(Bucket=self._layout.bucket, Key=key)
+        return StoredObject(answer["Body"].read(), await self.stat(key))
+
+
 def confusing(kind, into):
     """A provider that raises ``into`` for ``kind``."""
 
@@ -102,6 +131,9 @@ MUTANTS = {
     RetriesBlindly: ("s7-own-success-is-recognised",),
     LostIsWritten: ("s1-lost-answer-is-success-or-said-to-be-unconfirmed",),
     LostIsUnreachable: ("s1-lost-answer-is-success-or-said-to-be-unconfirmed",),
+    LostDeleteFailed: ("s1-lost-answer-of-any-change-is-told-truly",),
+    LostCopyFailed: ("s1-lost-answer-of-any-change-is-told-truly",),
+    TrustsTheWire: ("s3-corruption-in-transit-is-found",),
     confusing(StorageUnreachableError, StorageIOError("no answer")): ("s10-unreachable-endpoint-is-retryable",),
     confusing(StorageAuthenticationError, StorageIOError("403")): ("s10-wrong-credentials-are-told-apart",),
     confusing(ThrottledError, ThrottledError("slow down", retryable=False)): ("s10-throttling-is-retryable",),

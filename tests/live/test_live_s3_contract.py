@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 CAPABILITIES = (
     capabilities_of("radosgw")
     - {
+        StorageCapability.CORRUPT_ANSWER,
         StorageCapability.LOSE_ANSWER,
         StorageCapability.DENY,
         StorageCapability.FULL,

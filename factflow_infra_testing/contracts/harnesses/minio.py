@@ -6,6 +6,7 @@ import re
 from contextlib import ExitStack
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from factflow_infra_testing.contracts.pace import VIRTUAL_PACE
 from factflow_infra_testing.contracts.storage import (
@@ -15,7 +16,7 @@ from factflow_infra_testing.contracts.storage import (
     exercise_storage,
 )
 from factflow_infra_testing.storage.s3_profiles import IGNORED, s3_profile
-from factflow_infra_testing.storage.s3_requests import error_answer
+from factflow_infra_testing.storage.s3_requests import RawBody, error_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -36,6 +37,7 @@ _SIMULATED = frozenset(
         StorageCapability.FLAT_KEYS,
         StorageCapability.LONG_SEGMENTS,
         StorageCapability.CORRUPT,
+        StorageCapability.CORRUPT_ANSWER,
         StorageCapability.LOSE_ANSWER,
         StorageCapability.RESIDUE,
         StorageCapability.DENY,
@@ -110,14 +112,28 @@ class SimulatedS3Backend(PlainStorageBackend):
 
         def lose(request: Request, forward: Forward) -> Any:
             answer = forward(request)
-            # Not of what the provider puts beside the objects: a probe, a sidecar.
-            of_object = request.method == "PUT" and "/.factflow" not in request.url
-            if of_object and fault in self._waiting and answer.status_code < 300:
+            if _changes_an_object(request) and fault in self._waiting and answer.status_code < 300:
                 self._waiting.remove(fault)
                 raise ReadTimeoutError(endpoint_url=request.url)
             return answer
 
         self._faults.enter_context(self._s3.intercept(lose))
+
+    async def corrupt_answer(self) -> None:
+        fault = object()
+        self._waiting.append(fault)
+
+        def corrupt(request: Request, forward: Forward) -> Any:
+            answer = forward(request)
+            of_object = request.method == "GET" and urlsplit(request.url).path.count("/") > 1  # not /bucket alone
+            if of_object and fault in self._waiting and answer.status_code < 300:
+                self._waiting.remove(fault)
+                content = bytearray(answer.raw.read())
+                content[len(content) // 2] ^= 1
+                answer.raw = RawBody(bytes(content))
+            return answer
+
+        self._faults.enter_context(self._s3.intercept(corrupt))
 
     def _refuse(self, status: int, code: str, methods: tuple[str, ...]) -> None:
         def refuse(request: Request, forward: Forward) -> Any:
@@ -155,7 +171,18 @@ class SimulatedS3Backend(PlainStorageBackend):
 
     async def close(self) -> None:
         self._faults.close()
-        assert not self._waiting, "no write met the loss of its answer that was asked for: the behaviour tested nothing"
+        assert not self._waiting, "nothing met the fault that was asked for: the behaviour tested nothing"
+
+
+def _changes_an_object(request: Request) -> bool:
+    """Whether it is the request after which the object is another one: no part of an upload, and nothing beside the objects,
+    as a probe or a sidecar is.
+    """
+    url = urlsplit(request.url)
+    query = parse_qs(url.query)
+    if "/.factflow" in url.path:
+        return False
+    return ("uploadId" in query) if request.method == "POST" else request.method in ("PUT", "DELETE") and not query
 
 
 def _short_pages(request: Request, forward: Forward) -> Any:

@@ -24,6 +24,7 @@ class StorageBackend(Protocol):
         ...
 
     async def corrupt(self, key: str) -> None: ...
+    async def corrupt_answer(self) -> None: ...
     async def lose_answer(self) -> None: ...
 
     async def residue(self) -> list[str]:
@@ -70,6 +71,9 @@ class PlainStorageBackend:
 
     async def corrupt(self, key: str) -> None:
         raise NotImplementedError(f"declared CORRUPT, but corrupt({key!r}) is not implemented")
+
+    async def corrupt_answer(self) -> None:
+        raise NotImplementedError("declared CORRUPT_ANSWER, but corrupt_answer() is not implemented")
 
     async def lose_answer(self) -> None:
         raise NotImplementedError("declared LOSE_ANSWER, but lose_answer() is not implemented")

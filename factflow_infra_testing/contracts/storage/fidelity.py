@@ -160,6 +160,25 @@ async def corruption_at_rest_is_found(env: StorageEnvironment) -> None:
         assert_content(await store.read(key), data)
 
 
+@STORAGE_BEHAVIOURS.add("S3", Can.CORRUPT_ANSWER)
+async def corruption_in_transit_is_found(env: StorageEnvironment) -> None:
+    """One byte flipped on its way: what is read is right all the same, because it was read again, or ``CorruptObjectError``
+    is raised. Never the wrong bytes.
+    """
+    store, key = await env.provider(), env.key("x")
+    for data in (b"a small object", b"a large object" * 300_000):
+        await store.write(key, data)
+        for call in (lambda: store.read(key), lambda: collected(store.stream(key))):
+            await env.faults.corrupt_answer()
+            try:
+                got = await call()
+            except CorruptObjectError as error:
+                assert key in str(error)  # noqa: PT017 - reading again is as good
+            else:
+                assert_content(got, data)
+        assert_content(await store.read(key), data)
+
+
 @STORAGE_BEHAVIOURS.add("S3", Can.CORRUPT)
 async def corruption_is_not_copied_as_good(env: StorageEnvironment) -> None:
     """A copy of a corrupt object raises, or is found out when it is read: its checksum is that of what was written."""

@@ -233,6 +233,39 @@ async def lost_answer_is_success_or_said_to_be_unconfirmed(env: StorageEnvironme
         assert (got.data, dict(got.info.metadata)) == (b"new", {"v": "new"})
 
 
+@STORAGE_BEHAVIOURS.add("S1", Can.LOSE_ANSWER)
+async def lost_answer_of_any_change_is_told_truly(env: StorageEnvironment) -> None:
+    """The same for a stream in parts, a copy and a delete: done, or ``WriteUnconfirmedError``, and old or new, whole."""
+    store, key, source = await env.provider(), env.key("x"), env.key("source")
+    parts = (b"x" * 6_000_000, b"y" * 6_000_000)
+    new = {"stream": b"".join(parts), "copy": b"copied", "delete": None}
+    await store.write(source, b"copied", {"v": "copied"})
+    for change, call in (
+        ("stream", lambda: store.write(key, pieces(*parts), {"v": "stream"})),
+        ("copy", lambda: store.copy(source, key)),
+        ("delete", lambda: store.delete(key)),
+    ):
+        await store.write(key, b"old", {"v": "old"})
+        await env.faults.lose_answer()
+        try:
+            await call()
+        except WriteUnconfirmedError as error:
+            assert error.retryable  # noqa: PT017 - success is as good
+            done = False
+        else:
+            done = True
+        if not await store.exists(key):
+            assert change == "delete", f"the object is gone after a {change}"
+            continue
+        got = await store.get(key)
+        if got.info.metadata["v"] == "old" and not done:
+            assert got.data == b"old"
+        else:
+            assert new[change] is not None, "a delete that was done has left the object"
+            assert_content(got.data, new[change] or b"", f"what a {change} left")
+            assert got.info.metadata["v"] == ("copied" if change == "copy" else change)
+
+
 @STORAGE_BEHAVIOURS.add("S1")
 async def refused_data_writes_nothing(env: StorageEnvironment) -> None:
     """What is no data (text, ``None``, a list), no metadata, no media type: ``InvalidObjectError``, and no object."""
