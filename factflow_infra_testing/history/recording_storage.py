@@ -91,12 +91,13 @@ class RecordedStorage:
         pieces = self.provider.stream(key, start=start, end=end, chunk_size=chunk_size)
         call = StorageCall(self._store)
         digest = hashlib.sha256()
+        whole = start == 0 and end is None
+        how = "stream" if whole else f"stream [{start}:{'' if end is None else end}]"
 
         def told() -> None:
-            whole = start == 0 and end is None
             call.value = Value(digest.hexdigest(), None) if whole else Value(None, None)
 
-        return self._iterated(pieces, "read", key, "stream", call, digest.update, told)
+        return self._iterated(pieces, "read", key, how, call, digest.update, told)
 
     async def _iterated(
         self,

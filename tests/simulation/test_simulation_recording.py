@@ -274,3 +274,14 @@ def test_a_job_that_takes_its_time_is_told_where_it_does():
         "worker@start",
         "job-delay (1 s)",
     )
+
+
+def test_a_read_of_a_range_says_which():
+    async def scenario(sim):
+        storage = sim.storage()
+        await storage.write("k", b"0123456789")
+        for given in ({}, {"start": 2, "end": 5}, {"start": 7}):
+            assert [piece async for piece in storage.stream("k", **given)]
+        assert [operation[4] for operation in operations(sim, "read")] == ["stream", "stream [2:5]", "stream [7:]"]
+
+    passing(scenario)
