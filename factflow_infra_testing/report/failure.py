@@ -97,7 +97,7 @@ def _write(report: FailureReport, folder: Path) -> None:
     failure = f"{type(finding.failure).__name__}: {finding.failure}"
     saved = SavedPlan(
         tier=report.finding.record.tier,
-        found_with=surroundings(),
+        found_with=surroundings(finding.record.libraries),
         places=tuple(places[fault].code if fault in places else "" for fault in finding.plan),
         test=report.test,
         plan=finding.plan,

@@ -27,11 +27,18 @@ _MARGIN: Final = 4 + 3 + _TIME + 2
 _MOST_COLUMNS: Final = 5
 
 
-def decorator(plan: Sequence[Fault], seed: int, inputs: Mapping[str, str], *, tier: str | None = None) -> str:
+def decorator(
+    plan: Sequence[Fault],
+    seed: int,
+    inputs: Mapping[str, str],
+    *,
+    tier: str | None = None,
+    libraries: Sequence[str] = (),
+) -> str:
     """The plan as source to paste above the test; inputs too, where their text is Python."""
     others = [f"seed={seed}"] if seed else []
     others += [f"tier={tier!r}"] if tier else []
-    others += [f"found_with={surroundings()!r}"] if counts_steps(plan) else []
+    others += [f"found_with={surroundings(libraries)!r}"] if counts_steps(plan) else []
     lines = [f"@simulate({', '.join([f'plan={_list(plan)}', *others])})"]
     if len(lines[0]) > WIDTH - 4 and plan:
         inner = "".join(f"        {fault!r},\n" for fault in plan)
@@ -105,7 +112,9 @@ def failure_text(
         parts += ["", f"{minimal} ({size}):", ""]
         parts += [
             f"    {line}"
-            for line in decorator(finding.plan, finding.seed, inputs, tier=finding.record.tier).splitlines()
+            for line in decorator(
+                finding.plan, finding.seed, inputs, tier=finding.record.tier, libraries=finding.record.libraries
+            ).splitlines()
         ]
     if finding.plan:
         told = (

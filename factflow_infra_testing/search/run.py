@@ -60,7 +60,8 @@ class RunRecord:
     ``deviations`` is every decision that was not benign, in the order of the run; ``digest`` is equal for equal runs;
     ``sometimes`` has every label given to ``sim.check.sometimes`` and whether it held at least once; ``fired`` counts the
     faults that took place, by kind; ``parts`` are those of ``FaultKind.part`` that the scenario uses; ``tier`` is that of the
-    ``RunOptions``; ``places`` says where in the code under test a process stood when a fault struck it;
+    ``RunOptions``; ``places`` says where in the code under test a process stood when a fault struck it; ``libraries``
+    are those of its clients, by their names on the package index;
     ``missing`` are queues that the test looked into and that the run did not have, with what there is to say of each.
     """
 
@@ -73,6 +74,7 @@ class RunRecord:
     fired: Mapping[str, int] = field(default_factory=dict[str, int])
     parts: tuple[str, ...] = ()
     places: Mapping[Fault, Place] = field(default_factory=dict["Fault", "Place"])
+    libraries: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict[str, str])
     tier: str | None = None
 

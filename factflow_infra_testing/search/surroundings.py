@@ -11,7 +11,6 @@ import linecache
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from factflow_infra_testing.errors import KitUsageError
@@ -23,15 +22,8 @@ if TYPE_CHECKING:
     from factflow_infra_testing.search.decisions import Fault
 
 _PYTHON: Final = "Python"
-_LIBRARIES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "aio_pika": "aio-pika",
-        "aiormq": "aiormq",
-        "faststream": "faststream",
-        "stompman": "stompman",
-    }
-)
-"""Those whose steps a run may count, by their modules."""
+_LIBRARIES: Final = ("aio-pika", "aiormq", "faststream", "pulsar-client", "stompman")
+"""Those whose steps a run may count."""
 
 
 class Place(NamedTuple):
@@ -57,15 +49,15 @@ def counts_steps(plan: Iterable[Fault]) -> bool:
     return any(fault.nth > 1 and fault.kind in registry and registry[fault.kind].steps for fault in plan)
 
 
-def surroundings() -> str:
-    """What plans of this process depend on: ``Python 3.12, aio-pika 10.2.1``."""
-    used = [_PYTHON, *(name for module, name in _LIBRARIES.items() if module in sys.modules)]
-    return ", ".join(f"{name} {_version(name)}" for name in used)
+def surroundings(libraries: Iterable[str] = ()) -> str:
+    """What a plan depends on whose run had clients made with ``libraries``: ``Python 3.12, aio-pika 10.2.1``."""
+    used = ((name, _version(name)) for name in (_PYTHON, *libraries))
+    return ", ".join(f"{name} {number}" for name, number in used if number)
 
 
 def check_found_with(found_with: object) -> str:
     """``found_with`` as ``@simulate`` takes it. Raises ``KitUsageError``."""
-    known = (_PYTHON, *_LIBRARIES.values())
+    known = (_PYTHON, *_LIBRARIES)
     if isinstance(found_with, str) and all(name in known and number for name, number in _pairs(found_with)):
         return found_with
     raise KitUsageError(

@@ -77,5 +77,6 @@ def execute(
         tier=options.tier,
         parts=tuple(sim.parts),
         places=sim.places,
+        libraries=tuple(sim.libraries),
         missing=sim.missing_queues(),
     )

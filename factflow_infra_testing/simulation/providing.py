@@ -11,6 +11,7 @@ from factflow_infra_testing.history.recording_storage import RecordedStorage
 from factflow_infra_testing.history.storage_calls import disk_of
 from factflow_infra_testing.simulation.names import LABORATORY, check_known
 from factflow_infra_testing.simulation.observing import Observing
+from factflow_infra_testing.wire.protocols import protocol_of
 from factflow_infra_testing.wire.tier import API, MODEL, WIRE, WireTier, tier_of, tiers_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Providing(Observing):
         """Of the queue providers that do not say; None is each profile's own."""
         self.parts: dict[str, None] = {}
         """What is exposed to faults of its own (``FaultKind.part``), in the order of its first use."""
+        self.libraries: dict[str, None] = {}
+        """Those that clients of this run's brokers are made with, whose steps its faults may count."""
         self.disk_faults: DiskFaults | None = None
         self._session = session
         self._laboratory = Laboratory(self)
@@ -81,6 +84,7 @@ class Providing(Observing):
         self.unrecorded = True
         broker = self.broker(profile)
         self.names.brokers[broker.profile.name] = None
+        self.libraries |= dict.fromkeys(protocol_of(broker.profile).libraries)
         return self._api.uri(broker) if API in tiers_of(broker.profile) else self._wire.uri(broker)
 
     def provide_queue(
@@ -96,6 +100,8 @@ class Providing(Observing):
         broker = self.broker(profile)
         self.names.brokers[broker.profile.name] = None
         tier = tier_of(broker.profile, tier or self.tier)
+        if tier != MODEL:
+            self.libraries |= dict.fromkeys(protocol_of(broker.profile).libraries)
         if tier != MODEL and process is None and not exposed:
             options = {**_UNEXPOSED, **options}
         if tier == API:

@@ -23,7 +23,7 @@ class WireProtocol:
     Its module ``frontend`` has the class ``front_end``; ``provider`` has ``listening``, ``broker_uris`` and
     ``wire_provider``, but for Pulsar, whose client cannot live in virtual time and has the API tier. ``port``: the usual one.
     ``login``: ``user:password`` of the simulated broker, empty where it asks for none; ``path`` ends its URI. ``provided``: a provider
-    of ``factflow_infra`` is for this broker.
+    of ``factflow_infra`` is for this broker. ``libraries``: those that its clients are made with, by their names on the package index.
     """
 
     name: str
@@ -34,6 +34,7 @@ class WireProtocol:
     login: str
     path: str = ""
     provided: bool = True
+    libraries: tuple[str, ...] = ()
 
     def make(self, server: Any) -> Any:
         """A front end of the simulated broker ``server``."""
@@ -57,14 +58,27 @@ _AMQP: Final = WireProtocol(
     port=5672,
     login="guest:guest",
     path="/",
+    libraries=("aio-pika", "aiormq", "faststream"),
 )
 _STOMP: Final = WireProtocol(
-    name="STOMP 1.2", package="stomp", front_end="StompFrontEnd", scheme="stomp", port=61613, login="artemis:artemis"
+    name="STOMP 1.2",
+    package="stomp",
+    front_end="StompFrontEnd",
+    scheme="stomp",
+    port=61613,
+    login="artemis:artemis",
+    libraries=("stompman",),
 )
 _STOMP_OF_ACTIVEMQ: Final = replace(_STOMP, login="admin:admin", provided=False)
 _STOMP_OF_RABBITMQ: Final = replace(_STOMP, login="guest:guest", provided=False)
 _PULSAR: Final = WireProtocol(
-    name="Pulsar's binary protocol", package="pulsar", front_end="PulsarFrontEnd", scheme="pulsar", port=6650, login=""
+    name="Pulsar's binary protocol",
+    package="pulsar",
+    front_end="PulsarFrontEnd",
+    scheme="pulsar",
+    port=6650,
+    login="",
+    libraries=("pulsar-client",),
 )
 
 PROTOCOLS: Final[Mapping[str, WireProtocol]] = MappingProxyType(
