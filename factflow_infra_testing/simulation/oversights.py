@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 import warnings
+from functools import cache
 from pathlib import PurePath
 from traceback import walk_tb
 from types import ModuleType
@@ -141,5 +142,6 @@ def _place(frame: FrameType | None) -> str:
     return f", {PurePath(frame.f_code.co_filename).name}:{frame.f_lineno}"
 
 
+@cache
 def _theirs(file: str) -> bool:
     return not file.startswith("<") and not any(PurePath(file).is_relative_to(path) for path in _NOT_THEIRS)

@@ -58,14 +58,15 @@ class Striking(Providing):
             return
         pick, activity = self._decisions.pick, owner.activity
         struck, how = "", 0
-        before = len(self._decisions.deviations)
+        fault: Fault | None = None
         for kind, n in self._step_faults:
             # All are asked for at every step, so that no answer shifts the ordinals of another kind; the first one happens.
             choice = pick(n, kind, activity)
             if choice and not how:
                 struck, how = kind, choice
-        if how:
-            self._note_place(owner, handle, self._decisions.deviations[before])
+                fault = self._decisions.deviations[-1]
+        if fault is not None:
+            self._note_place(owner, handle, fault)
             self._strike(owner.process, struck, how)
 
     def _note_place(self, life: Incarnation, handle: Any, fault: Fault) -> None:
