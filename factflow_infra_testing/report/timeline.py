@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from factflow_infra_testing.history.operations import LOOKS, MARKED
+from factflow_infra_testing.history.operations import INFO, LOOKS, MARKED, OK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from factflow_infra_testing.history.operations import Operation
 
 _POLLS: Final = LOOKS - {"log"}
+_TOLD: Final[Mapping[str, str]] = MappingProxyType({OK: "", INFO: "effect unknown"})
+"""Outcomes in the words of a reader; others are told as they are."""
 _LONG_KEY: Final = 12
 _SHORT_KEY: Final = 4
 
@@ -65,7 +68,8 @@ def describe(operation: Operation, names: Names) -> str:
     if operation.completed is None and not is_marked(operation):
         return f"{text} -> never ended"
     detail = f" ({operation.detail})" if operation.detail and not named else ""
-    return text + (f" -> {operation.outcome}" if operation.outcome not in {"ok", ""} else "") + detail
+    outcome = _TOLD.get(operation.outcome, operation.outcome)
+    return text + (f" -> {outcome}" if outcome else "") + detail
 
 
 def rows(operations: Sequence[Operation], *, limit: int) -> list[Row]:

@@ -11,6 +11,7 @@ import linecache
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from factflow_infra_testing.errors import KitUsageError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _PYTHON: Final = "Python"
 _LIBRARIES: Final = ("aio-pika", "aiormq", "faststream", "pulsar-client", "stompman")
 """Those whose steps a run may count."""
+_MODULES: Final[Mapping[str, str]] = MappingProxyType({"pulsar-client": "pulsar"})
+"""Those that are called otherwise than their library."""
 
 
 class Place(NamedTuple):
@@ -51,7 +54,8 @@ def counts_steps(plan: Iterable[Fault]) -> bool:
 
 def surroundings(libraries: Iterable[str] = ()) -> str:
     """What a plan depends on whose run had clients made with ``libraries``: ``Python 3.12, aio-pika 10.2.1``."""
-    used = ((name, _version(name)) for name in (_PYTHON, *libraries))
+    loaded = [name for name in libraries if _MODULES.get(name, name.replace("-", "_")) in sys.modules]
+    used = ((name, _version(name)) for name in (_PYTHON, *loaded))
     return ", ".join(f"{name} {number}" for name, number in used if number)
 
 

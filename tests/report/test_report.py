@@ -102,7 +102,7 @@ Timeline (61.100 virtual seconds; !! marks a fault):
          0.005  write s3 invoices/0.json -> never ended
  !!      0.006  kill (falls silent)
          1.006  restart
-         1.007  write s3 invoices/0.json -> info
+         1.007  write s3 invoices/0.json -> effect unknown
                   (WriteUnconfirmedError)"""
 
 
