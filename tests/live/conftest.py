@@ -69,6 +69,16 @@ pulsar_server, own_pulsar_server = _shared("pulsar", "Pulsar"), _own("pulsar", "
 rabbitmq_server, own_rabbitmq_server = _shared("rabbitmq", "RabbitMq"), _own("rabbitmq", "RabbitMq")
 
 
+@pytest.fixture(scope="module")
+def rabbitmq_server_to_restart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running RabbitMq that only one module uses, which may stop and start it."""
+    with _one("rabbitmq", "RabbitMq", tmp_path_factory.mktemp("rabbitmq"), started=False) as server:
+        # What expires while its target is still starting is tried again after three minutes, by default.
+        server.configure(advanced="[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 1000}]}].")
+        server.start()
+        yield server
+
+
 @pytest.fixture
 def stomp() -> Iterator[Any]:
     """``stomp(server, **headers)`` is a bare STOMP connection to a running ``server``, closed after the test."""

@@ -12,9 +12,11 @@ import pytest
 from factflow_infra import create_queue_provider
 from factflow_infra_testing.contracts import (
     LIVE_PACE,
+    QUEUE_BEHAVIOURS,
     PlainQueueBackend,
     QueueCapability,
     QueueContract,
+    check_queue,
     exercise_queue,
 )
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from factflow_infra.protocols import QueueProtocol
     from factflow_infra_testing.contracts import QueueEnvironment
+    from factflow_infra_testing.contracts.behaviours import Behaviour
 
 pytestmark = pytest.mark.live
 
@@ -83,7 +86,20 @@ def transport_of(provider: Any) -> Any:
     return provider._transport
 
 
+class RestartingBackend(RabbitMqBackend):
+    """Providers on a server that nobody else uses."""
+
+    async def stop_broker(self) -> None:
+        # Not killed: RabbitMQ forgets quorum queues that were declared just before, and delays wait in such.
+        await asyncio.to_thread(self._server.stop)
+
+    async def start_broker(self) -> None:
+        await asyncio.to_thread(self._server.start)
+
+
 class RabbitMqHarness:
+    backend: type[RabbitMqBackend] = RabbitMqBackend
+
     def __init__(self, server: Any, queue_type: str) -> None:
         self._server = server
         self._queue_type = queue_type
@@ -92,7 +108,7 @@ class RabbitMqHarness:
             self.capabilities |= {QueueCapability.DELIVERY_COUNT}
 
     def run(self, check: Callable[[QueueEnvironment], Coroutine[Any, Any, None]]) -> None:
-        backend = RabbitMqBackend(self._server, self._queue_type)
+        backend = self.backend(self._server, self._queue_type)
         asyncio.run(exercise_queue(check, backend, capabilities=self.capabilities, pace=LIVE_PACE))
 
 
@@ -102,3 +118,27 @@ class TestRabbitMq(QueueContract):
     def harness(self, rabbitmq_server: Any, queue_type: str) -> RabbitMqHarness:
         rabbitmq_server.ensure_vhost(queue_type)
         return RabbitMqHarness(rabbitmq_server, queue_type)
+
+
+class RestartingHarness(RabbitMqHarness):
+    backend = RestartingBackend
+
+    def __init__(self, server: Any, queue_type: str) -> None:
+        super().__init__(server, queue_type)
+        self.capabilities |= {QueueCapability.RESTART}
+
+
+RESTARTS = [
+    row
+    for row in QUEUE_BEHAVIOURS
+    if QueueCapability.RESTART in row.needs and not row.missing(CAPABILITIES | {QueueCapability.RESTART})
+]
+
+
+@pytest.mark.parametrize("behaviour", RESTARTS, ids=lambda row: row.id)
+def test_with_the_broker_restarted(
+    rabbitmq_server_to_restart: Any, behaviour: Behaviour[QueueEnvironment, QueueCapability]
+) -> None:
+    """On classic queues, which forget what is not persistent."""
+    rabbitmq_server_to_restart.ensure_vhost("classic")
+    check_queue(RestartingHarness(rabbitmq_server_to_restart, "classic"), behaviour)
