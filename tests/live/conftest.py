@@ -79,6 +79,13 @@ def rabbitmq_server_to_restart(tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield server
 
 
+@pytest.fixture(scope="module")
+def artemis_server_to_restart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running Artemis that only one module uses, which may kill and start it."""
+    with _one("artemis", "Artemis", tmp_path_factory.mktemp("artemis"), started=True) as server:
+        yield server
+
+
 @pytest.fixture
 def stomp() -> Iterator[Any]:
     """``stomp(server, **headers)`` is a bare STOMP connection to a running ``server``, closed after the test."""

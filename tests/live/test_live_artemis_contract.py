@@ -12,9 +12,11 @@ import stompman
 from factflow_infra import create_queue_provider
 from factflow_infra_testing.contracts import (
     LIVE_PACE,
+    QUEUE_BEHAVIOURS,
     PlainQueueBackend,
     QueueCapability,
     QueueContract,
+    check_queue,
     exercise_queue,
 )
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from factflow_infra.protocols import QueueProtocol
     from factflow_infra_testing.contracts import QueueEnvironment
+    from factflow_infra_testing.contracts.behaviours import Behaviour
 
 pytestmark = pytest.mark.live
 
@@ -74,6 +77,16 @@ class ArtemisBackend(PlainQueueBackend):
             await client.send(b"foreign", name, headers=headers, receipt_timeout=10)
 
 
+class RestartingBackend(ArtemisBackend):
+    """Providers on a server that nobody else uses."""
+
+    async def stop_broker(self) -> None:
+        await asyncio.to_thread(self._server.kill)
+
+    async def start_broker(self) -> None:
+        await asyncio.to_thread(self._server.start)
+
+
 def transport_of(provider: Any) -> Any:
     return provider._transport
 
@@ -87,15 +100,36 @@ def sessions_of(provider: Any) -> list[Any]:
 
 class ArtemisHarness:
     capabilities = CAPABILITIES
+    backend: type[ArtemisBackend] = ArtemisBackend
 
     def __init__(self, server: Any) -> None:
         self._server = server
 
     def run(self, check: Callable[[QueueEnvironment], Coroutine[Any, Any, None]]) -> None:
-        asyncio.run(exercise_queue(check, ArtemisBackend(self._server), capabilities=self.capabilities, pace=LIVE_PACE))
+        asyncio.run(exercise_queue(check, self.backend(self._server), capabilities=self.capabilities, pace=LIVE_PACE))
 
 
 class TestArtemis(QueueContract):
     @pytest.fixture
     def harness(self, artemis_server: Any) -> ArtemisHarness:
         return ArtemisHarness(artemis_server)
+
+
+class RestartingHarness(ArtemisHarness):
+    capabilities = CAPABILITIES | {QueueCapability.RESTART}
+    backend = RestartingBackend
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        row
+        for row in QUEUE_BEHAVIOURS
+        if QueueCapability.RESTART in row.needs and not row.missing(RestartingHarness.capabilities)
+    ],
+    ids=lambda row: row.id,
+)
+def test_with_the_broker_killed_and_started(
+    artemis_server_to_restart: Any, behaviour: Behaviour[QueueEnvironment, QueueCapability]
+) -> None:
+    check_queue(RestartingHarness(artemis_server_to_restart), behaviour)
