@@ -361,17 +361,11 @@ async def test_a_stream_reads_ahead_but_not_far(s3, storage, monkeypatch):
 
     with s3.intercept(Faults("GET", "/k", watched)):
         stream = storage.stream("k", chunk_size=10)
-        assert await anext(stream) == data[:10]
-        await settled()
-        assert bodies[0].tell() == 110  # one piece was taken, and a job is ahead of it
-        for start in range(10, 50, 10):
+        for start in range(0, 500, 10):
             assert await anext(stream) == data[start : start + 10]
             await settled()
-            assert bodies[0].tell() == 110
-        assert await anext(stream) == data[50:60]  # no more than half is left
-        await settled()
-        assert bodies[0].tell() == 160
-        assert b"".join([piece async for piece in stream]) == data[60:]
+            assert 50 <= bodies[0].tell() - (start + 10) <= 100  # no less than half of it is ahead
+        assert b"".join([piece async for piece in stream]) == data[500:]
 
 
 @pytest.mark.asyncio

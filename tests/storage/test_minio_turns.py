@@ -16,6 +16,12 @@ MANY = 2 * FAST_STREAMS
 SIZE = 10
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """However busy this machine is."""
+    monkeypatch.setattr(streaming, "LATE_SECONDS", 60.0)
+
+
 class Pieces:
     """A download of so many pieces. From the second on they come when ``gate`` is open."""
 
@@ -111,8 +117,16 @@ async def test_fast_streams_take_turns():
 
 @pytest.mark.asyncio
 async def test_all_make_their_connections_at_once():
+    everybody = threading.Barrier(MANY)
+
+    class Together(Pieces):
+        def read(self, size):
+            if not self.read_once:
+                everybody.wait(30)
+            return super().read(size)
+
     assert MANY > FAST_STREAMS
-    async with Crowd(MANY) as crowd:
+    async with Crowd(MANY, kind=Together) as crowd:
         assert sorted(map(id, crowd.log)) == sorted(map(id, crowd.downloads))
 
 
@@ -155,6 +169,21 @@ async def test_a_stream_that_hangs_loses_its_turn(monkeypatch):
     async with Crowd(MANY) as crowd:
         await crowd.until(lambda: not crowd.running and not crowd.waiting)
         assert crowd.pending == MANY  # every one is being read, for none has ended
+
+
+@pytest.mark.asyncio
+async def test_a_turn_that_has_ended_cannot_be_late():
+    turns = Turns()
+    stream = ReadAhead(WorkerPool(1), turns, Pieces(1), SIZE)
+    stream.begin = lambda: None  # its thread takes its time
+    turns.ask(stream)
+    (first,) = turns._running.values()
+    turns.end(stream)
+    turns.ask(stream)
+    (second,) = turns._running.values()
+    assert first.cancelled()
+    assert not second.cancelled()
+    turns.end(stream)
 
 
 @pytest.mark.asyncio
@@ -246,19 +275,18 @@ async def test_a_piece_does_not_wait_for_those_behind_it(monkeypatch, gather):
 @pytest.mark.asyncio
 async def test_small_pieces_are_told_of_together(monkeypatch):
     monkeypatch.setattr(streaming, "GATHER_SECONDS", 60.0)
-    monkeypatch.setattr(streaming, "GATHER_BYTES", 10 * SIZE)
-    async with Crowd(1, pieces=41) as crowd:
+    monkeypatch.setattr(streaming, "GATHER_BYTES", 4 * SIZE)
+    async with Crowd(1, pieces=9, kind=OneByOne) as crowd, asyncio.timeout(30):
         stream, download = crowd.streams[0], crowd.downloads[0]
-        told = []
-        monkeypatch.setattr(streaming, "_arrived", lambda waiting: told.append(1) or waiting.set_result(None))
         first = asyncio.create_task(stream.next())
         await crowd.until(lambda: stream._waiting is not None)
-        download.gate.set()
+        download.more.release(3)
+        await crowd.until(lambda: len(stream._pieces) == 3)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not first.done()
+        download.more.release()
         assert await first == bytes(SIZE)
-        assert len(download.log) > 10
-        while await stream.next():
-            pass
-        assert 1 <= len(told) <= 4
 
 
 @pytest.mark.asyncio
