@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import cache
 
 import boto3
 import pytest
@@ -43,7 +44,9 @@ def requested(client, call, arguments):
     return urls, getattr(client, call)(Bucket="bucket", **arguments)
 
 
+@cache
 def clients(endpoint, style, region):
+    """Ours, and one of botocore's; to make one takes a while."""
     ours = make_client(
         S3Options(endpoint_url=endpoint, access_key="a", secret_key="b", addressing_style=style, region=region)
     )
