@@ -302,3 +302,60 @@ async def test_pieces_that_were_not_told_of_are_given_where_the_turn_ends(monkey
         first.gate.set()
         assert await piece == bytes(SIZE)
         assert first in crowd.waiting
+
+
+class Watched:
+    """The running loop, of which it tells what was asked for."""
+
+    def __init__(self, on_future=lambda: None):
+        self._loop = asyncio.get_running_loop()
+        self._on_future = on_future
+        self.timers = []
+
+    def create_future(self):
+        future = self._loop.create_future()
+        self._on_future()
+        return future
+
+    def call_later(self, *call):
+        self.timers.append(self._loop.call_later(*call))
+        return self.timers[-1]
+
+    def __getattr__(self, name):
+        return getattr(self._loop, name)
+
+
+@pytest.mark.asyncio
+async def test_a_piece_that_comes_before_the_waiting_can_be_seen_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(streaming, "GATHER_SECONDS", 60.0)
+    async with Crowd(1, kind=OneByOne) as crowd, asyncio.timeout(30):
+        stream = crowd.streams[0]
+        stream._loop = Watched(on_future=lambda: stream._pieces.append(bytes(SIZE)))
+        assert await stream.next() == bytes(SIZE)
+
+
+@pytest.mark.asyncio
+async def test_a_stream_is_no_more_in_a_hurry_once_its_piece_has_come(monkeypatch):
+    monkeypatch.setattr(streaming, "GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(streaming, "GATHER_BYTES", 2 * SIZE)
+    async with Crowd(1, pieces=9, kind=OneByOne) as crowd, asyncio.timeout(30):
+        stream, download = crowd.streams[0], crowd.downloads[0]
+        stream._loop = Watched()
+        piece = asyncio.create_task(stream.next())
+        await crowd.until(lambda: stream._loop.timers)
+        download.more.release(2)
+        assert await piece == bytes(SIZE)
+        assert [timer.cancelled() for timer in stream._loop.timers] == [True]
+
+
+@pytest.mark.asyncio
+async def test_making_the_connection_says_nothing_of_how_fast_it_is():
+    pool, turns = WorkerPool(1), Turns()
+    stream = ReadAhead(pool, turns, Pieces(3), SIZE)
+    stream._slow_seconds = -1.0
+    assert await stream.next() == bytes(SIZE)
+    while not turns._running:  # noqa: ASYNC110 - what threads do sets no event
+        await asyncio.sleep(0)
+    assert not stream._slow
+    stream.close()
+    await pool.close()
