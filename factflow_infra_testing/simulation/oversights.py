@@ -66,7 +66,10 @@ def of_real_names(error: BaseException) -> str:
     for frame, _ in walk_tb(error.__traceback__):
         code = frame.f_code
         if _theirs(code.co_filename) and code.co_name != "<module>":
-            real = sorted(name for name, value in frame.f_locals.items() if _is_of_real_files(value))
+            # Not what pytest keeps of an ``assert``: ``@py_assert7``.
+            real = sorted(
+                name for name, value in frame.f_locals.items() if name.isidentifier() and _is_of_real_files(value)
+            )
             if real:
                 return (
                     f"{', '.join(real)} in {code.co_qualname} {'is' if len(real) == 1 else 'are'} of the real disk, from before the "
