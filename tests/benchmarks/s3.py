@@ -14,7 +14,7 @@ in their threads, and hand over nothing.
 It prints a table: the provider's calls a second, and how much faster it is than each peer, a ratio above 1; in brackets the same by
 this process' own processor time, which noise touches less. The server and whatever else runs share the machine's cores, so the
 rounds are many, and a ratio is the median of those of neighbouring runs. ``--size``, ``--at-once`` and ``--side`` choose rows and
-peers, each as often as wanted: all of it takes about twenty minutes, half of them the row of 64 large objects.
+peers, each as often as wanted, and a peer that is not chosen need not be installed (aioboto3 holds boto3 back): all of it takes about twenty minutes, half of them the row of 64 large objects.
 
 ``--profile``: where the processor time of a call goes, which is the distance to obstore.
 """
@@ -36,16 +36,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import aioboto3
 import boto3
-import obstore
-import s3fs
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from obstore.store import S3Store
 
 from factflow_infra.storage.minio import MinioStorageProvider, S3Options
 
@@ -200,6 +197,10 @@ class Aioboto3:
 
 class Obstore:
     def __init__(self, endpoint: str) -> None:
+        import obstore
+        from obstore.store import S3Store
+
+        self.calls: Any = obstore
         self.store = S3Store(
             BUCKET,
             prefix="obstore",
@@ -211,18 +212,20 @@ class Obstore:
         )
 
     async def write(self, key: str, data: bytes) -> None:
-        await obstore.put_async(self.store, key, data)
+        await self.calls.put_async(self.store, key, data)
 
     async def read(self, key: str) -> None:
-        await (await obstore.get_async(self.store, key)).bytes_async()
+        await (await self.calls.get_async(self.store, key)).bytes_async()
 
     async def stream(self, key: str) -> None:
-        async for _ in (await obstore.get_async(self.store, key)).stream(min_chunk_size=MIB):
+        async for _ in (await self.calls.get_async(self.store, key)).stream(min_chunk_size=MIB):
             pass
 
 
 class S3fs:
     def __init__(self, endpoint: str) -> None:
+        import s3fs
+
         self.files: Any = s3fs.S3FileSystem(
             key=radosgw.ACCESS_KEY,
             secret=radosgw.SECRET_KEY,
@@ -269,29 +272,32 @@ async def measure(endpoint: str, rounds: int | None, sizes: list[str], at: list[
     print(f"| | {' | '.join(chosen)} |\n|{'---|' * (len(chosen) + 1)}", flush=True)
     async with AsyncExitStack() as stack:
         pool = Config(max_pool_connections=64, request_checksum_calculation="when_required")
-        aio: Any = await stack.enter_async_context(
-            aioboto3.Session().client("s3", **credentials(endpoint), config=pool)
-        )
+        aio: Any = None
+        if "aioboto3" in chosen:
+            import aioboto3
+
+            session: Any = aioboto3.Session()
+            aio = await stack.enter_async_context(session.client("s3", **credentials(endpoint), config=pool))
         for (label, at_once), (size, count) in WORK.items():
             if (sizes and label not in sizes) or (at and at_once not in at):
                 continue
             threads = max(8, at_once)
-            provider = Provider(endpoint, threads)
-            everyone: dict[str, Any] = {
-                "provider": provider,
-                "boto3": Boto3(endpoint, threads, plain=False),
-                "plain": Boto3(endpoint, threads, plain=True),
-                "aioboto3": Aioboto3(aio),
-                "obstore": Obstore(endpoint),
-                "s3fs": S3fs(endpoint),
+            makers: dict[str, Callable[[], Any]] = {
+                "provider": partial(Provider, endpoint, threads),
+                "boto3": partial(Boto3, endpoint, threads, plain=False),
+                "plain": partial(Boto3, endpoint, threads, plain=True),
+                "aioboto3": partial(Aioboto3, aio),
+                "obstore": partial(Obstore, endpoint),
+                "s3fs": partial(S3fs, endpoint),
             }
-            sides = {side: everyone[side] for side in chosen if side != "s3fs" or count * size <= IN_MEMORY}
+            sides = {side: makers[side]() for side in chosen if side != "s3fs" or count * size <= IN_MEMORY}
             turns = rounds or (ROUNDS if size < LARGE else ROUNDS_OF_LARGE)
             for action, rows in (await compared(sides, label, size, count, at_once, turns)).items():
                 ahead = report(f"{label[:-3]} {label[-3:]}, {at_once} at once, {action}", rows, count, chosen[1:])
                 good &= ahead or action not in ACTIONS  # where boto3 does less it may be ahead
-            await provider.storage.close()
-            await everyone["s3fs"].close()
+            await sides["provider"].storage.close()
+            if "s3fs" in sides:
+                await sides["s3fs"].close()
     return good
 
 

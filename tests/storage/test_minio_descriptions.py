@@ -1,19 +1,16 @@
 """What is taken from botocore's description of S3 changes no request, and spares what it was taken for."""
 
 import io
-import json
 from functools import cache
 
 import boto3
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
-from botocore.endpoint_provider import RuleSet
-from botocore.loaders import create_loader
 
 from factflow_infra.storage.minio import S3Options
 from factflow_infra.storage.minio.client import make_client
-from factflow_infra.storage.minio.descriptions import NOT_ASKED_FOR, OUTPUTS, cut
+from factflow_infra.storage.minio.descriptions import OUTPUTS, cut
 
 CALLS = {
     "get_object": {"Key": "a/b ü.txt", "Range": "bytes=0-1"},
@@ -65,26 +62,6 @@ def test_requests_go_where_botocore_sends_them(call, endpoint, style, region):
     ours, theirs = (requested(client, call, CALLS[call])[0] for client in clients(endpoint, style, region))
     assert ours == theirs
     assert "bucket" in ours[0]
-
-
-def test_no_rule_for_the_endpoint_asks_for_what_it_is_not_told():
-    rules = create_loader().load_service_model("s3", "endpoint-rule-set-1")
-    assert set(rules["parameters"]) >= NOT_ASKED_FOR
-    text = json.dumps(rules["rules"])
-    assert '"Bucket"' in text
-    for name in NOT_ASKED_FOR:
-        assert f'"{name}"' not in text
-        assert f"{{{name}" not in text
-
-
-def test_the_rules_are_evaluated_once_for_all_keys(monkeypatch):
-    evaluated = []
-    evaluate = RuleSet.evaluate
-    monkeypatch.setattr(RuleSet, "evaluate", lambda rules, given: evaluated.append(given) or evaluate(rules, given))
-    client = make_client(S3Options(endpoint_url="http://s3.test", access_key="a", secret_key="b"))
-    for key in range(150):
-        requested(client, "head_object", {"Key": f"{key}"})
-    assert len(evaluated) == 1
 
 
 @pytest.mark.parametrize(("call", "shape"), [("get_object", "GetObjectOutput"), ("head_object", "HeadObjectOutput")])

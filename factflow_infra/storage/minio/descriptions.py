@@ -1,8 +1,7 @@
-"""What botocore knows of its services, read once, and of S3 only what a provider looks at.
+"""What botocore knows of its services, read once, and of S3's answers only what a provider looks at.
 
-botocore reads each header of an answer that a service may send, forty-six for a GET, and chooses the endpoint of a request by rules
-which it evaluates anew for each key, although none of S3's asks for it. Together that is a sixth of what a GET costs, so the
-description that our clients get has neither. Whoever makes a boto3 client of their own has botocore's.
+botocore looks for each header that an answer of the service may have, forty-six of them for a GET. Whoever makes a boto3 client of their
+own has all of them.
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ OUTPUTS = {
     "HeadObjectOutput": {"ContentLength", "ContentType", "ETag", "LastModified", "Metadata"},
 }
 """What is read of an answer."""
-NOT_ASKED_FOR = {"Key", "Prefix", "CopySource"}
-"""Parameters that AWS' rules for the endpoint are given, and do not use (botocore, ``endpoint-rule-set-1``)."""
 
 
 @cache
@@ -34,11 +31,7 @@ def descriptions(data_path: str | None) -> Any:
 
 
 def cut(shapes: dict[str, Any]) -> None:
-    """Take from S3's shapes what no provider looks at: output that is not read, and parameters that the endpoint does not hang on."""
+    """Take from the shapes of S3's answers what no provider reads."""
     for name, wanted in OUTPUTS.items():
         shape = shapes.get(name, {})
         shape["members"] = {member: what for member, what in shape.get("members", {}).items() if member in wanted}
-    for shape in shapes.values():
-        for member in shape.get("members", {}).values():
-            if member.get("contextParam", {}).get("name") in NOT_ASKED_FOR:
-                del member["contextParam"]

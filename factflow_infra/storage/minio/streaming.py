@@ -27,8 +27,8 @@ CROWDED_SECONDS = 0.005
 TURN_SECONDS = 0.05
 """After this time a fast stream gives way to another that waits for its turn."""
 FAST_STREAMS = 4
-"""So many of the streams that come as fast as they are read are read at a time. Each of these threads holds the interpreter's lock for
-a sixth of its time, and where 64 take it from each other they need a tenth more processor time."""
+"""So many of the streams that come as fast as they are read are read at a time. Each piece needs the interpreter's lock a few times, and
+64 threads that take it from each other need a tenth more processor time."""
 LATE_SECONDS = 0.25
 """After this time a turn is another's, even where the thread is still at it: its connection hangs."""
 SLOW_SECONDS_PER_MIB = 0.02
