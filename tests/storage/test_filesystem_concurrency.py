@@ -90,9 +90,9 @@ async def test_without_the_lock_several_would_win(tmp_path, monkeypatch):
 
     monkeypatch.setattr(steps, "try_lock", lambda _: True)
     monkeypatch.setattr(steps, "rename", meet)
-    storage = FilesystemStorageProvider(tmp_path)
+    storages = [FilesystemStorageProvider(tmp_path) for _ in range(2)]
     results = await asyncio.gather(
-        *(storage.write("k", b"x", if_absent=True) for _ in range(2)), return_exceptions=True
+        *(storage.write("k", b"x", if_absent=True) for storage in storages), return_exceptions=True
     )
     assert not [result for result in results if isinstance(result, Exception)]
 
@@ -297,6 +297,74 @@ async def test_close_waits_for_what_is_running(tmp_path, monkeypatch):
     assert (await write).size == 1
 
 
+class Holder:
+    """Holds the lock of a key, as another process would: by an open file of its own."""
+
+    def __init__(self, root, key, monkeypatch):
+        self.asked = asyncio.Event()
+        self.attempts = 0
+        self._holding = locks.locked(Tree(str(root)), key)
+        self._holding.__enter__()
+        loop, try_lock = asyncio.get_running_loop(), steps.try_lock
+
+        def counted(descriptor):
+            self.attempts += 1
+            loop.call_soon_threadsafe(self.asked.set)
+            return try_lock(descriptor)
+
+        monkeypatch.setattr(steps, "try_lock", counted)
+
+    def release(self):
+        self._holding.__exit__(None, None, None)
+
+
+async def pieces(data):
+    for start in range(0, len(data), 1 << 19):
+        yield data[start : start + (1 << 19)]
+
+
+LONG = bytes(range(256)) * 10_000
+CHANGES = {
+    "write": lambda storage: storage.write("k", b"new"),
+    "large": lambda storage: storage.write("k", LONG),
+    "stream": lambda storage: storage.write("k", pieces(LONG)),
+    "copy": lambda storage: storage.copy("long", "k"),
+    "delete": lambda storage: storage.delete("k"),
+}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("how", CHANGES)
+async def test_a_change_that_met_a_held_lock_is_made_whole_or_not_at_all(tmp_path, monkeypatch, how):
+    storage = FilesystemStorageProvider(tmp_path, max_concurrency=1)
+    await storage.write("long", LONG, {"v": 1})
+    await storage.write("k", b"old")
+    holder = Holder(tmp_path, "k", monkeypatch)
+    tasks = [asyncio.create_task(CHANGES[how](storage)) for _ in range(2)]
+    while holder.attempts < 3:
+        holder.asked.clear()
+        await holder.asked.wait()
+    cancelled = asyncio.create_task(CHANGES[how](storage))
+    await storage.write("other", b"mine")  # the one place is free
+    assert await storage.read("k") == b"old"
+    for waiting in (cancelled, tasks.pop()):  # the one that asks stays
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    closing = asyncio.create_task(storage.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    holder.release()
+    await asyncio.gather(closing, *tasks)
+    assert not list(tmp_path.rglob("*.tmp"))
+    after = FilesystemStorageProvider(tmp_path)
+    if how == "delete":
+        assert not await after.exists("k")
+    else:
+        assert await after.read("k") == (b"new" if how == "write" else LONG)
+        assert (await after.stat("k")).metadata == ({"v": 1} if how == "copy" else {})
+
+
 @pytest.mark.asyncio
 async def test_no_more_jobs_at_once_than_allowed(tmp_path, monkeypatch):
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(8))
@@ -324,7 +392,7 @@ def test_a_provider_may_be_used_from_one_loop_after_another(tmp_path):
     storage = FilesystemStorageProvider(tmp_path, max_concurrency=1)
 
     async def several():
-        await asyncio.gather(*(storage.write(f"k{n}", b"x") for n in range(4)))
+        await asyncio.gather(*(storage.write(f"k{n % 4}", b"x") for n in range(8)))
 
     for _ in range(2):
         asyncio.run(several())
@@ -333,7 +401,7 @@ def test_a_provider_may_be_used_from_one_loop_after_another(tmp_path):
 def test_the_lock_is_released_whatever_happens(tmp_path):
     tree = Tree(str(tmp_path))
     for _ in range(2):
-        with suppress(LookupError), locks.locked(tree, "k", threading.Event()):
+        with suppress(LookupError), locks.locked(tree, "k"):
             raise LookupError
 
 

@@ -25,12 +25,13 @@ from factflow_infra.errors import (
     WriteUnconfirmedError,
 )
 from factflow_infra.storage.filesystem import failures, steps, versions
-from factflow_infra.storage.filesystem.locks import AbandonedError, locked
+from factflow_infra.storage.filesystem.locks import AbandonedError, HeldError, locked
 from factflow_infra.storage.keys import SIDECAR_SUFFIX, shown
 from factflow_infra.storage.metadata import Record, utc_from_ns
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from factflow_infra.storage.filesystem.tree import Tree
 
@@ -48,14 +49,14 @@ class Terms:
 
 
 class Upload:
-    """A write under way: ``append`` what comes, then ``finish``; ``discard`` leaves nothing behind, at any time.
+    """A write under way: ``append`` what comes, then ``make``; ``discard`` leaves nothing behind, at any time.
 
     Each method is a blocking call; they come one after the other.
     """
 
     def __init__(self, tree: Tree, key: str) -> None:
         self._tree = tree
-        self._key = key
+        self.key = key
         *self._folders, self._name = key.split("/")
         self._digest = hashlib.sha256()
         self._size = 0
@@ -64,6 +65,12 @@ class Upload:
         self._file: int | None = None
         self._temporary: str | None = None
         self._first = False
+        self._terms: Terms | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything to discard."""
+        return self._file is not None
 
     def append(self, data: bytes) -> None:
         self._put(data)
@@ -89,8 +96,25 @@ class Upload:
             left = left[steps.write(self._file, left) :]
         self._size += len(data)
 
+    def make(self, bring: Callable[[threading.Event], Terms], abandoned: threading.Event) -> Record:
+        """Have ``bring`` append the rest and say the terms, make the object, and return its record; ``discard`` whatever comes.
+
+        But for ``HeldError``, where somebody else is changing the object: call it again then, and nothing is brought twice.
+        """
+        try:
+            if self._terms is None:
+                self._terms = bring(abandoned)
+            record = self.finish(self._terms, abandoned)
+        except HeldError:
+            raise
+        except BaseException:
+            self.discard()
+            raise
+        self.discard()
+        return record
+
     def finish(self, terms: Terms, abandoned: threading.Event) -> Record:
-        """Make the object, and return its record; what fails leaves the old object, and ``discard`` clears up.
+        """Make the object of the bytes that are there; what fails leaves the old object.
 
         ``abandoned`` is set when the caller is gone: up to the first rename, that makes an ``AbandonedError``.
         """
@@ -99,8 +123,9 @@ class Upload:
         assert self._file is not None
         if not self._synced:
             steps.sync(self._file)
+            self._synced = True
         found = steps.status(self._file)
-        with locked(self._tree, self._key, abandoned):
+        with locked(self._tree, self.key):
             if abandoned.is_set():
                 raise AbandonedError
             previous = self._standing(terms)
@@ -135,13 +160,13 @@ class Upload:
         self._file = self._parent = self._temporary = None
         if failed:
             with suppress(OSError, StorageError):
-                self._tree.prune(self._folders, self._key)
+                self._tree.prune(self._folders, self.key)
 
     def _begin(self) -> None:
         for _ in range(_ATTEMPTS):
             # A delete may remove a folder, empty until now, under our hands: then everything starts again from the root.
             with suppress(FileNotFoundError):
-                parent = self._tree.make(self._folders, self._key)
+                parent = self._tree.make(self._folders, self.key)
                 try:
                     self._file, self._temporary = _temporary(parent)
                 except BaseException:
@@ -154,21 +179,21 @@ class Upload:
     def _standing(self, terms: Terms) -> Record | None:
         """The record of the object that stands, checked against the terms."""
         assert self._parent is not None
-        with versions.opened(self._parent, self._name, self._key) as version:
+        with versions.opened(self._parent, self._name, self.key) as version:
             if version is None:
-                check_match(self._key, terms.if_match, None)
+                check_match(self.key, terms.if_match, None)
                 self._clear_folder()
                 self._first = True
                 return None
             if terms.if_absent:
-                raise PreconditionFailedError(f"{shown(self._key)} exists already: if_absent does not hold")
+                raise PreconditionFailedError(f"{shown(self.key)} exists already: if_absent does not hold")
             try:
                 record = version.record()
             except CorruptObjectError:
                 if terms.if_match is not None:
                     raise
                 return None  # nothing there is worth keeping a record of: the write mends the object
-            check_match(self._key, terms.if_match, record)
+            check_match(self.key, terms.if_match, record)
             return record
 
     def _clear_folder(self) -> None:
@@ -188,7 +213,7 @@ class Upload:
 
     def _conflict(self) -> KeyConflictError:
         return KeyConflictError(
-            f"cannot write {shown(self._key)}: there are objects below {shown(self._key + '/')}; on a filesystem a key "
+            f"cannot write {shown(self.key)}: there are objects below {shown(self.key + '/')}; on a filesystem a key "
             "cannot be both an object and the folder of others"
         )
 
@@ -202,7 +227,7 @@ class Upload:
             steps.rename(self._parent, self._temporary, self._name)
         except OSError as error:
             if self._landed(record):
-                raise unconfirmed("write", self._key, error) from error
+                raise unconfirmed("write", self.key, error) from error
             if self._first:
                 with suppress(OSError):
                     steps.unlink(self._parent, sidecar)
@@ -213,7 +238,7 @@ class Upload:
         try:
             steps.sync(self._parent)
         except OSError as error:
-            raise unconfirmed("write", self._key, error) from error
+            raise unconfirmed("write", self.key, error) from error
 
     def _put_sidecar(self, sidecar: str, raw: bytes) -> None:
         assert self._parent is not None
@@ -253,10 +278,13 @@ def _temporary(parent: int) -> tuple[int, str]:
     return descriptor, name
 
 
-def delete(tree: Tree, key: str, if_match: str | None, abandoned: threading.Event) -> None:
-    """Delete the object ``key``, durably, and the folders that are empty then. A missing one is no error."""
+def delete(tree: Tree, abandoned: threading.Event, *, key: str, if_match: str | None) -> None:
+    """Delete the object ``key``, durably, and the folders that are empty then. A missing one is no error.
+
+    ``HeldError`` where somebody else is changing it.
+    """
     *folders, name = key.split("/")
-    with locked(tree, key, abandoned), tree.opened(folders, key) as parent:
+    with locked(tree, key), tree.opened(folders, key) as parent:
         if abandoned.is_set():
             raise AbandonedError
         if parent is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from factflow_infra.errors import StorageError
 from factflow_infra.storage.filesystem import steps
-from factflow_infra.storage.filesystem.locks import AbandonedError, locked
+from factflow_infra.storage.filesystem.locks import AbandonedError, HeldError, locked
 from factflow_infra.storage.keys import SIDECAR_SUFFIX, is_reserved
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _in_folder(tree: Tree, folder: str, older_than: float, abandoned: threading.
             elif steps.is_temporary(name):
                 count += _remove_temporary(opened, name, older_than)
             elif name.endswith(SIDECAR_SUFFIX):
-                count += _remove_sidecar(tree, opened, folder, name, older_than, abandoned)
+                count += _remove_sidecar(tree, opened, folder, name, older_than)
     return count, below
 
 
@@ -68,17 +68,15 @@ def _remove_temporary(parent: int, name: str, older_than: float) -> bool:
     return False
 
 
-def _remove_sidecar(
-    tree: Tree, parent: int, folder: str, name: str, older_than: float, abandoned: threading.Event
-) -> bool:
-    """A sidecar without its object, which the key's lock proves to be no write's under way."""
+def _remove_sidecar(tree: Tree, parent: int, folder: str, name: str, older_than: float) -> bool:
+    """A sidecar without its object, which the key's lock proves to be no write's under way. One whose lock is held stays."""
     object_name = name.removesuffix(SIDECAR_SUFFIX)
     key = f"{folder}{object_name}"
     if not object_name or _is_file(parent, object_name) or not _is_text(key):
         return False
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, HeldError):
         if _is_old(parent, name, older_than):
-            with locked(tree, key, abandoned):
+            with locked(tree, key):
                 if not _is_file(parent, object_name):
                     steps.unlink(parent, name)
                     return True

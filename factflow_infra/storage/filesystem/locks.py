@@ -4,21 +4,21 @@
 dies. The file is opened anew for every holder, because a lock belongs to the open file: threads exclude each other too.
 Readers take no lock. The lock files must not be removed while a provider uses the root; they hold nothing.
 
-Whoever stands still amid a change (a frozen container, SIGSTOP) keeps its lock until it goes on or dies. It cannot be taken away: it would
-go on with its renames. So who waits for it asks again and again, which, unlike a ``flock`` that waits, its caller can end.
+Nobody waits in here: a lock that is held elsewhere is ``HeldError``, and the caller comes again (``workers.py``). Whoever stands still
+amid a change (a frozen container, SIGSTOP) keeps its lock until it goes on or dies. It cannot be taken away: it would go on with its
+renames. A thread that waited for it would be one less for all other keys, and nobody could end it.
 """
 
 from __future__ import annotations
 
 import zlib
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from factflow_infra.storage.filesystem import steps
 from factflow_infra.storage.keys import RESERVED_PREFIX
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Generator
 
     from factflow_infra.storage.filesystem.tree import Tree
@@ -27,27 +27,26 @@ LOCK_FOLDER = RESERVED_PREFIX
 _STRIPES = 256
 
 
-_PAUSES: Final = (0.000_2, 0.005)
-"""Seconds between two attempts: doubled from the first to the longest."""
-
-
 class AbandonedError(Exception):
     """The caller went away before the change was made; nothing was changed."""
 
 
-@contextmanager
-def locked(tree: Tree, key: str, abandoned: threading.Event) -> Generator[None, None, None]:
-    """Hold the lock of ``key``. Never taken twice by one thread: two keys may share a stripe.
+class HeldError(Exception):
+    """Somebody else holds the lock; nothing was changed."""
 
-    Raises ``AbandonedError`` where the caller goes away before it is there.
-    """
-    descriptor = _open(tree, f"lock-{zlib.crc32(key.encode()) % _STRIPES:02x}")
+
+def stripe(key: str) -> int:
+    """Which lock ``key`` shares with one in 256 others."""
+    return zlib.crc32(key.encode()) % _STRIPES
+
+
+@contextmanager
+def locked(tree: Tree, key: str) -> Generator[None, None, None]:
+    """Hold the lock of ``key``, or raise ``HeldError``. Never taken twice by one thread: two keys may share a stripe."""
+    descriptor = _open(tree, f"lock-{stripe(key):02x}")
     try:
-        pause, longest = _PAUSES
-        while not steps.try_lock(descriptor):
-            if abandoned.wait(pause):
-                raise AbandonedError
-            pause = min(2 * pause, longest)
+        if not steps.try_lock(descriptor):
+            raise HeldError
         yield
     finally:
         steps.close(descriptor)

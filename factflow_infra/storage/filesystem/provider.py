@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast, runtime_checkable
 
 from factflow_infra.errors import InvalidObjectError, SettingsError
@@ -27,7 +28,7 @@ from factflow_infra.storage.objects import ObjectInfo, ObjectPage, StoredObject
 if TYPE_CHECKING:
     import os
     import threading
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from types import TracebackType
     from typing import Self
 
@@ -53,7 +54,8 @@ class FilesystemStorageProvider:
     ``root``: the folder; relative paths are taken from the current folder now. ``create_root``: make it, on first use, if
     it is missing; else that is ``BucketNotFoundError``. ``max_concurrency``: jobs at once in the loop's default executor.
 
-    Any number of providers and processes may use one root at once, on a filesystem with POSIX renames and ``flock``. Of
+    Any number of providers and processes may use one root at once, on a filesystem with POSIX renames and ``flock``. Calls
+    of one provider that wait for a key are served in order, with no thread held meanwhile. Of
     ``a`` and ``a/b`` only one can be an object (``KeyConflictError``); a segment has at most 255 UTF-8 bytes, the last one
     245. Files that other tools put there, without a sidecar, are objects with empty metadata.
     """
@@ -101,12 +103,10 @@ class FilesystemStorageProvider:
         )
         whole = _whole(data)
         with self._workers.operation():
-            if whole is not None and len(whole) >= LARGE:
-                record = await self._write_large(key, whole, terms)
-            elif whole is not None:
-                record = await self._run("write", key, functools.partial(_write, key=key, data=whole, terms=terms))
-            else:
+            if whole is None:
                 record = await self._write_stream(key, cast("AsyncIterable[bytes]", data), terms)
+            else:
+                record = await self._write_whole(key, whole, terms)
         return record.info(key)
 
     async def get(self, key: str) -> StoredObject:
@@ -161,7 +161,10 @@ class FilesystemStorageProvider:
         self._check(source)
         self._check(target)
         with self._workers.operation():
-            record = await self._run("copy", source, functools.partial(_copy, source=source, target=target))
+            async with self._upload(target) as upload:
+                record = await self._make(
+                    "copy", source, upload, functools.partial(reads.copy, self._tree, source, upload)
+                )
         return record.info(target)
 
     async def delete(self, key: str, *, if_match: str | None = None) -> None:
@@ -169,7 +172,10 @@ class FilesystemStorageProvider:
         self._check(key)
         validate_conditions(if_absent=False, if_match=if_match)
         with self._workers.operation():
-            await self._run("delete", key, lambda tree, abandoned: changes.delete(tree, key, if_match, abandoned))
+            job = functools.partial(
+                self._job, "delete", key, functools.partial(changes.delete, key=key, if_match=if_match)
+            )
+            await self._workers.run_in_turn(locks.stripe(key), job)
 
     async def remove_leftovers(self, *, older_than: float) -> int:
         """Remove what processes that died left behind and that has not changed for ``older_than`` seconds; how many files.
@@ -210,49 +216,55 @@ class FilesystemStorageProvider:
                 self._create_root = False
             return job(self._tree, abandoned)
 
-    async def _write_large(self, key: str, data: bytes, terms: Terms) -> Record:
-        """As one job would, but the checksum is computed while the disk takes the bytes."""
+    @asynccontextmanager
+    async def _upload(self, key: str) -> AsyncGenerator[Upload, None]:
+        """An upload of which nothing stays where it fails."""
         upload = Upload(self._tree, key)
         try:
-            # Both must have ended before anything is discarded: a job that is still writing would write to a descriptor that
-            # is closed, or is another file's by then. So a failure, or a cancellation, of one waits for the other.
+            yield upload
+        except GeneratorExit:
+            raise  # the loop is gone, and nothing can be awaited: the temporary file stays, and is never listed
+        except BaseException:
+            if upload.is_open:
+                await self._workers.run_to_end(lambda _: upload.discard())
+            raise
+
+    async def _make(self, action: str, key: str, upload: Upload, bring: Callable[[threading.Event], Terms]) -> Record:
+        job = functools.partial(self._job, action, key, lambda _, abandoned: upload.make(bring, abandoned))
+        return await self._workers.run_in_turn(locks.stripe(upload.key), job)
+
+    async def _write_whole(self, key: str, data: bytes, terms: Terms) -> Record:
+        async with self._upload(key) as upload:
+            if len(data) < LARGE:
+                return await self._make("write", key, upload, functools.partial(_bring, upload, data, terms))
+            # The checksum is computed while the disk takes the bytes. Both must have ended before anything is discarded: a job
+            # that is still writing would write to a descriptor that is closed, or is another file's by then. So a failure, or a
+            # cancellation, of one waits for the other.
             results = await asyncio.gather(
                 self._run("write", key, lambda _tree, _abandoned: upload.put_whole(data)),
                 self._run("write", key, lambda _tree, _abandoned: upload.digest_whole(data)),
                 return_exceptions=True,
             )
             _raise_first(results)
-            return await self._run("write", key, functools.partial(_finish_whole, upload=upload, terms=terms))
-        except GeneratorExit:
-            raise  # the loop is gone, and nothing can be awaited: the temporary file stays, and is never listed
-        except BaseException:
-            await self._workers.run_to_end(lambda _: upload.discard())
-            raise
+            return await self._make("write", key, upload, lambda _: terms)
 
     async def _write_stream(self, key: str, data: AsyncIterable[bytes], terms: Terms) -> Record:
-        upload: Upload | None = None
         waiting: list[bytes] = []
         size = 0
         try:
-            async for piece in data:
-                waiting.append(_piece(piece))
-                size += len(waiting[-1])
-                if size >= DEFAULT_CHUNK_SIZE:
-                    whole, waiting, size = b"".join(waiting), [], 0
-                    if upload is None:
-                        upload = Upload(self._tree, key)
-                    await self._run("write", key, functools.partial(_append, upload=upload, data=whole))
-            rest = b"".join(waiting)
-            if upload is None:  # it was short: one job does it all
-                return await self._run("write", key, functools.partial(_write, key=key, data=rest, terms=terms))
-            finish = functools.partial(_finish, upload=upload, data=rest, terms=terms)
-            return await self._run("write", key, finish)
+            async with self._upload(key) as upload:
+                async for piece in data:
+                    waiting.append(_piece(piece))
+                    size += len(waiting[-1])
+                    if size >= DEFAULT_CHUNK_SIZE:
+                        whole, waiting, size = b"".join(waiting), [], 0
+                        await self._run("write", key, functools.partial(_append, upload=upload, data=whole))
+                return await self._make(
+                    "write", key, upload, functools.partial(_bring, upload, b"".join(waiting), terms)
+                )
         except GeneratorExit:
-            raise  # the loop is gone, and nothing can be awaited: the temporary file stays, and is never listed
+            raise
         except BaseException:
-            if upload is not None:
-                discarded = upload
-                await self._workers.run_to_end(lambda _: discarded.discard())
             if isinstance(data, _Closable):
                 await data.aclose()
             raise
@@ -280,37 +292,14 @@ class FilesystemStorageProvider:
                 return
 
 
-def _write(tree: Tree, abandoned: threading.Event, *, key: str, data: bytes, terms: Terms) -> Record:
-    upload = Upload(tree, key)
-    return _finish(tree, abandoned, upload=upload, data=data, terms=terms)
-
-
 def _append(_tree: Tree, abandoned: threading.Event, *, upload: Upload, data: bytes) -> None:
     if not abandoned.is_set():
         upload.append(data)
 
 
-def _finish(_tree: Tree, abandoned: threading.Event, *, upload: Upload, data: bytes, terms: Terms) -> Record:
-    try:
-        upload.append(data)
-        return upload.finish(terms, abandoned)
-    finally:
-        upload.discard()
-
-
-def _finish_whole(_tree: Tree, abandoned: threading.Event, *, upload: Upload, terms: Terms) -> Record:
-    try:
-        return upload.finish(terms, abandoned)
-    finally:
-        upload.discard()
-
-
-def _copy(tree: Tree, abandoned: threading.Event, *, source: str, target: str) -> Record:
-    upload = Upload(tree, target)
-    try:
-        return reads.copy(tree, source, upload, abandoned)
-    finally:
-        upload.discard()
+def _bring(upload: Upload, data: bytes, terms: Terms, _abandoned: threading.Event) -> Terms:
+    upload.append(data)
+    return terms
 
 
 def _raise_first(results: tuple[BaseException | None, ...]) -> None:

@@ -73,8 +73,8 @@ def get(tree: Tree, key: str, abandoned: threading.Event) -> tuple[bytes, Record
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), record
 
 
-def copy(tree: Tree, source: str, upload: Upload, abandoned: threading.Event) -> Record:
-    """Write what ``source`` holds, with its metadata and content type, through ``upload``."""
+def copy(tree: Tree, source: str, upload: Upload, abandoned: threading.Event) -> Terms:
+    """Append what ``source`` holds to ``upload``; its metadata and content type."""
     with current(tree, source) as version:
         digest = hashlib.sha256()
         steps.seek(version.descriptor, 0)
@@ -84,7 +84,7 @@ def copy(tree: Tree, source: str, upload: Upload, abandoned: threading.Event) ->
             digest.update(data)
             upload.append(data)
         record = version.matching(f"sha256:{digest.hexdigest()}")
-    return upload.finish(Terms(content_type=record.content_type, metadata=record.metadata), abandoned)
+    return Terms(content_type=record.content_type, metadata=record.metadata)
 
 
 class Download:

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import defaultdict
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from factflow_infra.errors import StorageClosedError
+from factflow_infra.storage.filesystem.locks import HeldError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 T = TypeVar("T")
+
+_PAUSES: Final = (0.000_2, 0.005, 0.1)
+"""Seconds until a job that met a lock held elsewhere is run again: doubled from the first to the second. To the third where it takes long."""
+_SHARE: Final = 0.01
+"""Of the time it has waited: a longer pause than the second adds no more to the wait."""
+
+
+class _Bound(NamedTuple):
+    """What belongs to one event loop: a provider may outlive it, locks and semaphores do not."""
+
+    loop: asyncio.AbstractEventLoop
+    places: asyncio.Semaphore
+    turns: defaultdict[int, asyncio.Lock]
 
 
 class Workers:
@@ -25,7 +40,7 @@ class Workers:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._gate: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+        self._bound: _Bound | None = None
         self._closed = False
         self._running = 0
         self._closing: list[asyncio.Future[None]] = []
@@ -47,11 +62,24 @@ class Workers:
 
     async def run(self, job: Callable[[threading.Event], T]) -> T:
         """What ``job`` returns or raises."""
-        loop = asyncio.get_running_loop()
-        if self._gate is None or self._gate[0] is not loop:  # a provider may outlive a loop; a semaphore does not
-            self._gate = (loop, asyncio.Semaphore(self._limit))
-        async with self._gate[1]:
+        async with self._here().places:
             return await self.run_to_end(job)
+
+    async def run_in_turn(self, stripe: int, job: Callable[[threading.Event], T]) -> T:
+        """As ``run``, once those that came before with the same ``stripe`` have ended; again, as long as it raises ``HeldError``.
+
+        So one of them at most asks for a lock that another process holds, and none of them has a thread while it waits.
+        """
+        async with self._here().turns[stripe]:
+            begun = asyncio.get_running_loop().time()
+            pause, usual, longest = _PAUSES
+            while True:
+                try:
+                    return await self.run(job)
+                except HeldError:
+                    await asyncio.sleep(pause)
+                    waited = asyncio.get_running_loop().time() - begun
+                    pause = min(2 * pause, max(usual, min(_SHARE * waited, longest)))
 
     async def run_to_end(self, job: Callable[[threading.Event], T]) -> T:
         """As ``run``, without waiting for a turn: for what must be done even if the caller is cancelled over and over."""
@@ -69,6 +97,12 @@ class Workers:
                 future.exception()  # taken note of; the caller is gone
             raise cancelled
         return future.result()
+
+    def _here(self) -> _Bound:
+        loop = asyncio.get_running_loop()
+        if self._bound is None or self._bound.loop is not loop:
+            self._bound = _Bound(loop, asyncio.Semaphore(self._limit), defaultdict(asyncio.Lock))
+        return self._bound
 
     async def close(self) -> None:
         """Take no more calls, and wait for those that run. Idempotent."""
