@@ -82,6 +82,18 @@ class Skew:
 
 
 class _Signer(S3SigV4Auth):
+    _signed: Any = None
+
+    def add_auth(self, request: Any) -> None:
+        self._signed = None
+        cast("Any", super()).add_auth(request)
+
+    def headers_to_sign(self, request: Any) -> Any:
+        """Which headers, as botocore says: it asks twice for each request, and nothing changes in between."""
+        if self._signed is None:
+            self._signed = cast("Any", super()).headers_to_sign(request)
+        return self._signed
+
     def payload(self, request: Any) -> str:
         """What is signed of the body: its SHA-256 where it is known already, else what botocore would sign."""
         known: str | None = request.context.get(_SHA256)
