@@ -15,7 +15,8 @@ import pytest
 from determinism_runs import GROUPS, SEEDS, digests
 
 HERE = Path(__file__).parent
-HASH_SEEDS = (0, 1, 4242, 99999)
+HASH_SEEDS = (0, 4242)
+"""A share: ``factflow-sim verify`` does the rest, and .ci/run with it."""
 FAULTS = {
     "ack-lost",
     "broker-restart",

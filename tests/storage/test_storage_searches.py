@@ -86,5 +86,6 @@ def every_error_retryable(patched):
 def test_without_a_safeguard_the_search_finds_it(monkeypatch, ablate, faults):
     with monkeypatch.context() as patched:
         ablate(patched)
-        result = storage_search("filesystem", examples=FINDS_WITHIN, faults=Faults.only(*faults))
+        # With this seed each is found within 40 runs.
+        result = storage_search("filesystem", examples=FINDS_WITHIN, seed=1, faults=Faults.only(*faults), minimise=0)
     assert result.finding is not None

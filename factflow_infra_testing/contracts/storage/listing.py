@@ -166,7 +166,7 @@ async def listing_sees_every_finished_write(env: StorageEnvironment) -> None:
 @STORAGE_BEHAVIOURS.add("S5")
 async def long_listing_is_complete(env: StorageEnvironment) -> None:
     """More keys than a page of the simulated server holds, in folders and beside them; a consumer that stops early."""
-    names = [f"n{n // 100}/{n:04}" for n in range(300)]
+    names = [f"n{n // 50}/{n:04}" for n in range(120)]
     store = await written(env, *names)
     assert await env.keys(store) == sorted(names)
     async for key in store.list(env.prefix):

@@ -15,7 +15,7 @@ NAMES = (*WIRE_ONLY, *QUEUED[::2])
 --tier wire`` does them all."""
 
 FIND_WITHIN = 200
-MENDED_EXAMPLES = 20
+MENDED_EXAMPLES = 12
 
 
 @pytest.mark.parametrize("name", NAMES)

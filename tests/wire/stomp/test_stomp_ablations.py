@@ -150,7 +150,8 @@ def test_a_nack_is_an_ack(monkeypatch):
     async def scenario(sim):
         await consumed(by=cancelled_once())(sim)
 
-    assert found(scenario, Faults.none()) is None
+    # Without faults the runs differ in ids and delays only, so a few show as much as all.
+    assert found(scenario, Faults.none(), examples=4) is None
 
     async def nack(self):
         self._settle()
