@@ -48,7 +48,7 @@ _SIMULATED = frozenset(
         StorageCapability.THROTTLE,
     }
 )
-_PAGE = 100
+_PAGE = 50
 """Names on one page of the server's listing."""
 _WRITING = ("PUT", "POST", "DELETE")
 _HONOURED: Final[Mapping[StorageCapability, Callable[[S3Profile], bool]]] = MappingProxyType(
