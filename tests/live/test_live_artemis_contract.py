@@ -8,11 +8,13 @@ from uuid import uuid4
 
 import pytest
 import stompman
+from servers.confirms import StompConfirms
+from servers.proxy import Proxies
+from servers.rows import rows_of
 
 from factflow_infra import create_queue_provider
 from factflow_infra_testing.contracts import (
     LIVE_PACE,
-    QUEUE_BEHAVIOURS,
     PlainQueueBackend,
     QueueCapability,
     QueueContract,
@@ -44,6 +46,9 @@ CAPABILITIES = frozenset(
         QueueCapability.REMEMBERS_DELIVERIES,
     }
 )
+FAULTS = frozenset({QueueCapability.STALL, QueueCapability.LOSE_CONFIRM})
+PUBLISH_SECONDS = 6.0
+"""For which a publish waits on a connection that is silent. Long enough for one that is only slow."""
 
 
 class ArtemisBackend(PlainQueueBackend):
@@ -53,7 +58,10 @@ class ArtemisBackend(PlainQueueBackend):
         self._server = server
 
     async def provider(self) -> QueueProtocol:
-        return create_queue_provider(self._server.uri, reconnect_base=0.05, reconnect_cap=0.5)
+        return self.connecting(self._server.port)
+
+    def connecting(self, port: int, **settings: Any) -> QueueProtocol:
+        return create_queue_provider(self._server.uri_at(port), reconnect_base=0.05, reconnect_cap=0.5, **settings)
 
     async def sever(self, provider: QueueProtocol) -> None:
         for session in sessions_of(provider):
@@ -122,14 +130,43 @@ class RestartingHarness(ArtemisHarness):
 
 @pytest.mark.parametrize(
     "behaviour",
-    [
-        row
-        for row in QUEUE_BEHAVIOURS
-        if QueueCapability.RESTART in row.needs and not row.missing(RestartingHarness.capabilities)
-    ],
+    rows_of({QueueCapability.RESTART}, CAPABILITIES),
     ids=lambda row: row.id,
 )
 def test_with_the_broker_killed_and_started(
     artemis_server_to_restart: Any, behaviour: Behaviour[QueueEnvironment, QueueCapability]
 ) -> None:
     check_queue(RestartingHarness(artemis_server_to_restart), behaviour)
+
+
+class FaultyBackend(ArtemisBackend):
+    """Each provider goes through a proxy of its own."""
+
+    def __init__(self, server: Any) -> None:
+        super().__init__(server)
+        self._proxies = Proxies(server.port, StompConfirms)
+
+    async def provider(self) -> QueueProtocol:
+        proxy = await self._proxies.open()
+        provider = self.connecting(proxy.port, publish_timeout=PUBLISH_SECONDS)
+        self._proxies.of[provider] = proxy
+        return provider
+
+    async def stall(self, provider: QueueProtocol) -> None:
+        self._proxies.of[provider].stall()
+
+    async def lose_confirm(self, destination: str) -> None:
+        self._proxies.lose_confirm(destination)
+
+    async def close(self) -> None:
+        await self._proxies.close()
+
+
+class FaultyHarness(ArtemisHarness):
+    capabilities = CAPABILITIES | FAULTS
+    backend = FaultyBackend
+
+
+@pytest.mark.parametrize("behaviour", rows_of(FAULTS, CAPABILITIES), ids=lambda row: row.id)
+def test_with_faults(artemis_server: Any, behaviour: Behaviour[QueueEnvironment, QueueCapability]) -> None:
+    check_queue(FaultyHarness(artemis_server), behaviour)

@@ -10,6 +10,9 @@ from uuid import uuid4
 import pulsar
 import pulsar.asyncio
 import pytest
+from servers.confirms import PulsarConfirms
+from servers.proxy import Proxies
+from servers.rows import rows_of
 
 from factflow_infra import create_queue_provider
 from factflow_infra.queue.naming import PulsarNamingStrategy
@@ -18,6 +21,7 @@ from factflow_infra_testing.contracts import (
     PlainQueueBackend,
     QueueCapability,
     QueueContract,
+    check_queue,
     exercise_queue,
 )
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
     from factflow_infra.protocols import QueueProtocol
     from factflow_infra_testing.contracts import QueueEnvironment
+    from factflow_infra_testing.contracts.behaviours import Behaviour
 
 pytestmark = pytest.mark.live
 
@@ -43,6 +48,9 @@ CAPABILITIES = frozenset(
     }
 )
 """Without ``DELIVERY_COUNT``: the broker counts no delivery that a lost consumer had (PUL-10)."""
+FAULTS = frozenset({QueueCapability.STALL, QueueCapability.LOSE_CONFIRM})
+PUBLISH_SECONDS = 8.0
+"""For which a publish waits on a connection that is silent. Long enough for one that is only slow."""
 
 
 class PulsarBackend(PlainQueueBackend):
@@ -54,11 +62,15 @@ class PulsarBackend(PlainQueueBackend):
         self._subscription_type = subscription_type
 
     async def provider(self) -> QueueProtocol:
+        return self.connecting(self._server.port)
+
+    def connecting(self, port: int, **settings: Any) -> QueueProtocol:
         return create_queue_provider(
-            f"{self._server.uri}/public/{self._namespace}",
+            f"pulsar://127.0.0.1:{port}/public/{self._namespace}",
             subscription_type=self._subscription_type,
             reconnect_base=0.05,
             reconnect_cap=0.5,
+            **settings,
         )
 
     async def sever(self, provider: QueueProtocol) -> None:
@@ -86,9 +98,10 @@ def transport_of(provider: Any) -> Any:
 
 class PulsarHarness:
     capabilities = CAPABILITIES
+    backend: type[PulsarBackend] = PulsarBackend
 
     def __init__(self, server: Any, subscription_type: str) -> None:
-        self._backend = PulsarBackend(server, subscription_type)
+        self._backend = self.backend(server, subscription_type)
 
     def run(self, check: Callable[[QueueEnvironment], Coroutine[Any, Any, None]]) -> None:
         asyncio.run(exercise_queue(check, self._backend, capabilities=self.capabilities, pace=LIVE_PACE))
@@ -102,3 +115,39 @@ class TestPulsar(QueueContract):
             pytest.skip("Key_Shared keeps for a stuck consumer what falls to it by its hash (PUL-19)")
         pulsar_server.ensure_namespace(f"public/{subscription_type.replace('_', '-')}")
         return PulsarHarness(pulsar_server, subscription_type)
+
+
+class FaultyBackend(PulsarBackend):
+    """Each provider goes through a proxy of its own."""
+
+    def __init__(self, server: Any, subscription_type: str) -> None:
+        super().__init__(server, subscription_type)
+        # A lost answer alone is made good by the client, which connects and sends again: so it is kept from that for longer
+        # than a session lives without a connection.
+        self._proxies = Proxies(server.port, PulsarConfirms, away=6.0)
+
+    async def provider(self) -> QueueProtocol:
+        proxy = await self._proxies.open()
+        provider = self.connecting(proxy.port, publish_timeout=PUBLISH_SECONDS)
+        self._proxies.of[provider] = proxy
+        return provider
+
+    async def stall(self, provider: QueueProtocol) -> None:
+        self._proxies.of[provider].stall()
+
+    async def lose_confirm(self, destination: str) -> None:
+        self._proxies.lose_confirm(destination)
+
+    async def close(self) -> None:
+        await self._proxies.close()
+
+
+class FaultyHarness(PulsarHarness):
+    capabilities = CAPABILITIES | FAULTS
+    backend = FaultyBackend
+
+
+@pytest.mark.parametrize("behaviour", rows_of(FAULTS, CAPABILITIES), ids=lambda row: row.id)
+def test_with_faults(pulsar_server: Any, behaviour: Behaviour[QueueEnvironment, QueueCapability]) -> None:
+    pulsar_server.ensure_namespace("public/shared")
+    check_queue(FaultyHarness(pulsar_server, "shared"), behaviour)

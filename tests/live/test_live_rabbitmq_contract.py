@@ -8,11 +8,13 @@ from uuid import uuid4
 
 import aio_pika
 import pytest
+from servers.confirms import AmqpConfirms
+from servers.proxy import Proxies
+from servers.rows import rows_of
 
 from factflow_infra import create_queue_provider
 from factflow_infra_testing.contracts import (
     LIVE_PACE,
-    QUEUE_BEHAVIOURS,
     PlainQueueBackend,
     QueueCapability,
     QueueContract,
@@ -43,6 +45,9 @@ CAPABILITIES = frozenset(
         QueueCapability.REMEMBERS_DELIVERIES,
     }
 )
+FAULTS = frozenset({QueueCapability.STALL, QueueCapability.LOSE_CONFIRM})
+PUBLISH_SECONDS = 6.0
+"""For which a publish waits on a connection that is silent. Long enough for one that is only slow."""
 
 
 class RabbitMqBackend(PlainQueueBackend):
@@ -53,8 +58,15 @@ class RabbitMqBackend(PlainQueueBackend):
         self._queue_type = queue_type
 
     async def provider(self) -> QueueProtocol:
+        return self.connecting(self._server.port)
+
+    def connecting(self, port: int, **settings: Any) -> QueueProtocol:
         return create_queue_provider(
-            self._server.uri + self._queue_type, queue_type=self._queue_type, reconnect_base=0.05, reconnect_cap=0.5
+            self._server.uri_at(port) + self._queue_type,
+            queue_type=self._queue_type,
+            reconnect_base=0.05,
+            reconnect_cap=0.5,
+            **settings,
         )
 
     async def sever(self, provider: QueueProtocol) -> None:
@@ -128,17 +140,56 @@ class RestartingHarness(RabbitMqHarness):
         self.capabilities |= {QueueCapability.RESTART}
 
 
-RESTARTS = [
-    row
-    for row in QUEUE_BEHAVIOURS
-    if QueueCapability.RESTART in row.needs and not row.missing(CAPABILITIES | {QueueCapability.RESTART})
-]
-
-
-@pytest.mark.parametrize("behaviour", RESTARTS, ids=lambda row: row.id)
+@pytest.mark.parametrize("behaviour", rows_of({QueueCapability.RESTART}, CAPABILITIES), ids=lambda row: row.id)
 def test_with_the_broker_restarted(
     rabbitmq_server_to_restart: Any, behaviour: Behaviour[QueueEnvironment, QueueCapability]
 ) -> None:
     """On classic queues, which forget what is not persistent."""
     rabbitmq_server_to_restart.ensure_vhost("classic")
     check_queue(RestartingHarness(rabbitmq_server_to_restart, "classic"), behaviour)
+
+
+class FaultyBackend(RabbitMqBackend):
+    """Each provider goes through a proxy of its own."""
+
+    def __init__(self, server: Any, queue_type: str) -> None:
+        super().__init__(server, queue_type)
+        self._proxies = Proxies(server.port, AmqpConfirms)
+
+    async def provider(self) -> QueueProtocol:
+        proxy = await self._proxies.open()
+        provider = self.connecting(proxy.port, publish_timeout=PUBLISH_SECONDS)
+        self._proxies.of[provider] = proxy
+        return provider
+
+    async def stall(self, provider: QueueProtocol) -> None:
+        self._proxies.of[provider].stall()
+
+    async def lose_confirm(self, destination: str) -> None:
+        self._proxies.lose_confirm(destination)
+
+    async def close(self) -> None:
+        await self._proxies.close()
+
+
+class FaultyHarness(RabbitMqHarness):
+    backend = FaultyBackend
+
+    def __init__(self, server: Any, queue_type: str) -> None:
+        super().__init__(server, queue_type)
+        self.capabilities |= FAULTS
+
+
+@pytest.mark.parametrize(
+    ("queue_type", "behaviour"),
+    [
+        pytest.param(queue_type, row, id=f"{row.id}-{queue_type}")
+        for queue_type, faults in (("quorum", FAULTS), ("classic", FAULTS - {QueueCapability.STALL}))
+        for row in rows_of(faults, CAPABILITIES)
+    ],
+)
+def test_with_faults(
+    rabbitmq_server: Any, queue_type: str, behaviour: Behaviour[QueueEnvironment, QueueCapability]
+) -> None:
+    rabbitmq_server.ensure_vhost(queue_type)
+    check_queue(FaultyHarness(rabbitmq_server, queue_type), behaviour)

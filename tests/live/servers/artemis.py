@@ -94,7 +94,11 @@ class Artemis(Server):
 
     @property
     def uri(self) -> str:
-        return f"stomp://{USER}:{self.quoted_password}@127.0.0.1:{self.port}"
+        return self.uri_at(self.port)
+
+    def uri_at(self, port: int) -> str:
+        """For something else that listens in place of it."""
+        return f"stomp://{USER}:{self.quoted_password}@127.0.0.1:{port}"
 
     def prepare(self) -> None:
         instance = self.folder / "instance"

@@ -59,7 +59,11 @@ class RabbitMq(Server):
 
     @property
     def uri(self) -> str:
-        return f"amqp://{USER}:{PASSWORD}@127.0.0.1:{self.port}/"
+        return self.uri_at(self.port)
+
+    def uri_at(self, port: int) -> str:
+        """For something else that listens in place of it."""
+        return f"amqp://{USER}:{PASSWORD}@127.0.0.1:{port}/"
 
     @property
     def environment(self) -> dict[str, str]:
