@@ -90,7 +90,7 @@ def elsewhere(
     if found_with and counts_steps(plan) and (others := differing(found_with)):
         told.append(
             f"the plan counts steps of the event loop, and was found with other versions ({others}): "
-            "its faults may strike elsewhere now, so search again"
+            "its faults may strike elsewhere now, so where it passes, search again"
         )
     return told
 
