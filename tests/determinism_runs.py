@@ -19,7 +19,7 @@ from factflow_infra_testing.search.run import RunOptions
 from factflow_infra_testing.simulation.execution import execute
 from factflow_infra_testing.simulation.session import SimulationSession
 
-SEEDS = (0, 1)
+SEEDS = (0, 2)
 TIER = "model"
 """The wire tier has a test of its own beside its front ends."""
 GROUPS = 5

@@ -175,10 +175,10 @@ for _bad, _says in (
     row(f"from_json {_bad!r}", InvalidMessageError, *_says)(
         lambda w, bad=_bad: w.queue.publish("orders", QueueMessage.from_json(bad))
     )
-row("from_json of what nests too deep", InvalidMessageError, "no JSON value", "recursion")(
+row("from_json of what nests too deep", InvalidMessageError, "no JSON value", "while encoding a JSON object")(
     lambda w: w.queue.publish("orders", QueueMessage.from_json(_nested(100_000)))
 )
-row("json of what nests too deep", InvalidMessageError, "message 'm1'", "recursion")(
+row("json of what nests too deep", InvalidMessageError, "message 'm1'", "while decoding a JSON array")(
     lambda _: QueueMessage(b"[" * 100_000, message_id="m1").json()
 )
 row("json of what is no JSON", InvalidMessageError, "message 'm1'", "not JSON")(

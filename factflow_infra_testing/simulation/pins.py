@@ -68,6 +68,7 @@ INTERNALS = (
     Internal(
         "tempfile", "_get_default_tempdir", "finding the folder for temporary files makes up names, once a process"
     ),
+    Internal("_frozen_importlib_external", "_io", "what an import has compiled is not for the simulated disk"),
 )
 
 

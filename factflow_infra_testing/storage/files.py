@@ -19,6 +19,7 @@ were open before.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import sysconfig
@@ -44,6 +45,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # This package works on the fake disk by itself; the libraries read data files of their own, which lie on the real disk.
 _REAL = ("factflow_infra_testing.storage", "boto3", "botocore", "certifi", "moto", "py_partiql_parser", "responses")
 # They bind the functions of ``os`` when they are imported, so they are bound anew, once to each disk.
+_IMPORTS: Any = sys.modules["_frozen_importlib_external"]
 _BINDING = ("aiofiles.ospath", "aiofiles.os")
 # Not those of ``shutil``: pyfakefs runs the real one, over its own ``os``.
 _CHANGES = {
@@ -157,6 +159,7 @@ class SimulatedFilesystem:
             self._patcher._find_modules()  # noqa: SLF001 - what was imported since; the others it knows
             self._modules = len(sys.modules)
         self._patcher.start_patching()
+        _IMPORTS._io = _IoOfImports(_IMPORTS._io)  # noqa: SLF001 - see pins.INTERNALS; pyfakefs puts the real one back
         for module in self._bound:
             module.to_fake()
         _put(steps, self.disk, DiskFcntl(self.disk))
@@ -232,6 +235,23 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
             "real one must be read before the run"
         )
     raise RealDiskError(f"code in a simulated run reached for the real disk: {event} {text!r}. {advice}")
+
+
+class _IoOfImports:
+    """The fake ``_io``, but for descriptors, which are of the real disk: from Python 3.14 on it is written so what an import has compiled.
+
+    On the fake disk the same number is another file, or none.
+    """
+
+    def __init__(self, fake: Any) -> None:
+        self._fake = fake
+
+    def open(self, file: Any, *arguments: Any, **options: Any) -> Any:
+        opener = io.open if isinstance(file, int) else self._fake.open
+        return opener(file, *arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fake, name)
 
 
 class _Bound:
