@@ -247,7 +247,7 @@ class _IoOfImports:
         self._fake = fake
 
     def open(self, file: Any, *arguments: Any, **options: Any) -> Any:
-        opener = io.open if isinstance(file, int) else self._fake.open
+        opener: Any = io.open if isinstance(file, int) else self._fake.open
         return opener(file, *arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
