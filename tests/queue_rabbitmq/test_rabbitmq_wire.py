@@ -144,7 +144,10 @@ class TestForeign:
         ({wire.TIMESTAMP: "2026-01-01T00:00:00.000000+00:00", wire.HEADERS: "{"}, ""),
         ({wire.TIMESTAMP: "2026-01-01T00:00:00.000000+00:00", wire.HEADERS: "[]"}, "no JSON object"),
         ({wire.TIMESTAMP: "2026-01-01T00:00:00.000000+00:00", wire.HEADERS: '{"a": 1}'}, "header 'a'"),
-        ({wire.TIMESTAMP: "2026-01-01T00:00:00.000000+00:00", wire.HEADERS: "[" * 500_000}, "while decoding a JSON array"),
+        (
+            {wire.TIMESTAMP: "2026-01-01T00:00:00.000000+00:00", wire.HEADERS: "[" * 500_000},
+            "while decoding a JSON array",
+        ),
         ({wire.TIMESTAMP: "2026-01-01T00:00:00.000000+00:00", wire.ATTEMPTS: 2**63 - 1}, "whole number"),
         ({wire.TIMESTAMP: "2026-01-01T00:00:00.000000+00:00", wire.DELIVERIES: 2**63 - 1}, "whole number"),
         ({wire.UNDECODABLE: "the reader said so"}, "the reader said so"),
