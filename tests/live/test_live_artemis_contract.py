@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -46,7 +47,9 @@ CAPABILITIES = frozenset(
         QueueCapability.REMEMBERS_DELIVERIES,
     }
 )
-FAULTS = frozenset({QueueCapability.STALL, QueueCapability.LOSE_CONFIRM})
+FAULTS = frozenset({QueueCapability.STALL, QueueCapability.LOSE_CONFIRM, QueueCapability.REFUSE})
+EXCEPTIONS = frozenset({"q1-partial-batch-says-which"})
+"""The ERROR that refuses one message closes the connection: what else was under way on it is unconfirmed (ART-6)."""
 PUBLISH_SECONDS = 6.0
 """For which a publish waits on a connection that is silent. Long enough for one that is only slow."""
 
@@ -74,14 +77,17 @@ class ArtemisBackend(PlainQueueBackend):
         transport_of(provider).connect = never
         await self.sever(provider)
 
-    async def inject(self, destination: str) -> None:
-        server = stompman.ConnectionParameters(
+    @property
+    def _login(self) -> stompman.ConnectionParameters:
+        return stompman.ConnectionParameters(
             "127.0.0.1", self._server.port, self._server.user, self._server.quoted_password
         )
+
+    async def inject(self, destination: str) -> None:
         name = destination if destination.startswith("/") else f"/queue/{destination}"
         headers = {"destination-type": "ANYCAST", "persistent": "true", "factflow-wire-timestamp": "no moment"}
         headers["factflow-wire-id"] = uuid4().hex
-        async with stompman.Client([server]) as client:
+        async with stompman.Client([self._login]) as client:
             await client.send(b"foreign", name, headers=headers, receipt_timeout=10)
 
 
@@ -158,6 +164,32 @@ class FaultyBackend(ArtemisBackend):
     async def lose_confirm(self, destination: str) -> None:
         self._proxies.lose_confirm(destination)
 
+    async def refuse(self, destination: str) -> None:
+        """By an address that is full; it is not any more once the provider has had an ERROR."""
+        address = f"/queue/{destination}"
+        full = '{"maxSizeBytes": 2, "pageSizeBytes": 1, "addressFullMessagePolicy": "FAIL"}'
+        async with stompman.Client([self._login]) as client:
+            # A message that waits, so that there is something which fills it.
+            waits = {"destination-type": "ANYCAST", "AMQ_SCHEDULED_DELAY": "600000"}
+            await client.send(b"fills", address, headers=waits, receipt_timeout=10)
+            await self._manage(client, "addAddressSettings", address, full)
+
+        async def lift() -> None:
+            async with stompman.Client([self._login]) as client:
+                await self._manage(client, "removeAddressSettings", address)
+
+        self._proxies.refuse(destination, lift)
+
+    async def _manage(self, client: stompman.Client, operation: str, *arguments: str) -> None:
+        asked = {"_AMQ_ResourceName": "broker", "_AMQ_OperationName": operation}
+        await client.send(
+            json.dumps(arguments).encode(),
+            "activemq.management",
+            headers=asked,
+            add_content_length=False,
+            receipt_timeout=10,
+        )
+
     async def close(self) -> None:
         await self._proxies.close()
 
@@ -167,6 +199,8 @@ class FaultyHarness(ArtemisHarness):
     backend = FaultyBackend
 
 
-@pytest.mark.parametrize("behaviour", rows_of(FAULTS, CAPABILITIES), ids=lambda row: row.id)
+@pytest.mark.parametrize(
+    "behaviour", [row for row in rows_of(FAULTS, CAPABILITIES) if row.id not in EXCEPTIONS], ids=lambda row: row.id
+)
 def test_with_faults(artemis_server: Any, behaviour: Behaviour[QueueEnvironment, QueueCapability]) -> None:
     check_queue(FaultyHarness(artemis_server), behaviour)

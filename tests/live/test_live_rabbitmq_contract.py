@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -13,6 +14,8 @@ from servers.proxy import Proxies
 from servers.rows import rows_of
 
 from factflow_infra import create_queue_provider
+from factflow_infra.errors import PublishRefusedError
+from factflow_infra.queue.messages import BatchStatus, QueueMessage
 from factflow_infra_testing.contracts import (
     LIVE_PACE,
     PlainQueueBackend,
@@ -45,7 +48,19 @@ CAPABILITIES = frozenset(
         QueueCapability.REMEMBERS_DELIVERIES,
     }
 )
-FAULTS = frozenset({QueueCapability.STALL, QueueCapability.LOSE_CONFIRM})
+FAULTS = frozenset({QueueCapability.STALL, QueueCapability.LOSE_CONFIRM, QueueCapability.REFUSE})
+EXCEPTIONS = frozenset(
+    {
+        # A queue that is full refuses all of them; test_a_batch_that_fills_its_queue is in its place.
+        ("quorum", "q1-partial-batch-says-which"),
+        ("classic", "q1-partial-batch-says-which"),
+        # A quorum queue with nothing in it takes a message whatever its limit (RMQ-18).
+        ("quorum", "q3-copy-confirmed-before-ack"),
+        ("quorum", "q3-dead-letter-confirmed-before-ack"),
+        # The same on both types, and slow.
+        ("classic", "q1-publish-on-a-silent-connection-ends"),
+    }
+)
 PUBLISH_SECONDS = 6.0
 """For which a publish waits on a connection that is silent. Long enough for one that is only slow."""
 
@@ -168,6 +183,19 @@ class FaultyBackend(RabbitMqBackend):
     async def lose_confirm(self, destination: str) -> None:
         self._proxies.lose_confirm(destination)
 
+    async def refuse(self, destination: str) -> None:
+        """By a policy under which the queue is full (RMQ-18); it goes once the provider has had its second nack."""
+        async with await aio_pika.connect(self._server.uri + self._queue_type) as connection:
+            queue = await (await connection.channel()).get_queue(destination)
+        ready = queue.declaration_result.message_count
+        full = ready if self._queue_type == "classic" else ready - 1
+        await asyncio.to_thread(self._server.limit, self._queue_type, destination, full)
+
+        async def lift() -> None:
+            await asyncio.to_thread(self._server.limit, self._queue_type, destination, 1_000_000)
+
+        self._proxies.refuse(destination, lift, times=2)
+
     async def close(self) -> None:
         await self._proxies.close()
 
@@ -184,8 +212,9 @@ class FaultyHarness(RabbitMqHarness):
     ("queue_type", "behaviour"),
     [
         pytest.param(queue_type, row, id=f"{row.id}-{queue_type}")
-        for queue_type, faults in (("quorum", FAULTS), ("classic", FAULTS - {QueueCapability.STALL}))
-        for row in rows_of(faults, CAPABILITIES)
+        for queue_type in ("quorum", "classic")
+        for row in rows_of(FAULTS, CAPABILITIES)
+        if (queue_type, row.id) not in EXCEPTIONS
     ],
 )
 def test_with_faults(
@@ -193,3 +222,65 @@ def test_with_faults(
 ) -> None:
     rabbitmq_server.ensure_vhost(queue_type)
     check_queue(FaultyHarness(rabbitmq_server, queue_type), behaviour)
+
+
+def test_a_batch_that_fills_its_queue(rabbitmq_server: Any) -> None:
+    """``PARTIAL``: the error with each message that was refused, the others accepted and there."""
+    rabbitmq_server.ensure_vhost("classic")
+
+    async def check(env: QueueEnvironment) -> None:
+        queue, provider = env.name(), await env.provider()
+        await provider.publish(queue, QueueMessage(body=b"before"))
+        await asyncio.to_thread(rabbitmq_server.limit, "classic", queue, 3)
+        result = await provider.publish_batch(queue, [QueueMessage(body=body) for body in (b"1", b"2", b"3", b"4")])
+        assert result.status is BatchStatus.PARTIAL
+        errors = [item.error for item in result.results]
+        assert errors[:2] == [None, None]
+        assert all(isinstance(error, PublishRefusedError) and error.retryable for error in errors[2:])
+        assert [message.body for message in await env.left_in(queue)] == [b"before", b"1", b"2"]
+
+    RabbitMqHarness(rabbitmq_server, "classic").run(check)
+
+
+def test_a_quorum_queue_goes_on_refusing_when_its_limit_is_gone(rabbitmq_server: Any) -> None:
+    """RMQ-61: on a channel that it has told that it is full. Where the limit is only raised, it takes messages again."""
+    rabbitmq_server.ensure_vhost("quorum")
+
+    async def check(env: QueueEnvironment) -> None:
+        for lift, taken in ((partial(rabbitmq_server.limit, length=1000), True), (rabbitmq_server.unlimit, False)):
+            async with await aio_pika.connect(rabbitmq_server.uri + "quorum") as connection:
+                told, other = await connection.channel(), await connection.channel()
+                queue = await told.declare_queue(env.name(), durable=True, arguments={"x-queue-type": "quorum"})
+
+                async def is_taken(channel: Any, name: str = queue.name) -> bool:
+                    try:
+                        await channel.default_exchange.publish(aio_pika.Message(b"x", delivery_mode=2), name)
+                    except aio_pika.exceptions.DeliveryError:
+                        return False
+                    return True
+
+                assert await is_taken(told)
+                await asyncio.to_thread(rabbitmq_server.limit, "quorum", queue.name, 0)
+                assert not await is_taken(told)
+                await asyncio.to_thread(lift, "quorum", queue.name)
+                assert await is_taken(told) is taken
+                assert await is_taken(other)
+                await queue.purge()
+                assert await is_taken(told) is taken
+
+    RabbitMqHarness(rabbitmq_server, "quorum").run(check)
+
+
+def test_a_classic_queue_that_is_too_long_for_a_new_limit_drops_its_head(rabbitmq_server: Any) -> None:
+    """RMQ-62: though what is published is refused. A quorum queue keeps it (above, and the rows of refusals)."""
+    rabbitmq_server.ensure_vhost("classic")
+
+    async def check(env: QueueEnvironment) -> None:
+        queue, provider = env.name(), await env.provider()
+        await provider.publish_batch(queue, [QueueMessage(body=body) for body in (b"1", b"2", b"3")])
+        await asyncio.to_thread(rabbitmq_server.limit, "classic", queue, 1)
+        with pytest.raises(PublishRefusedError):
+            await provider.publish(queue, QueueMessage(body=b"4"))
+        assert [message.body for message in await env.left_in(queue)] == [b"3"]
+
+    RabbitMqHarness(rabbitmq_server, "classic").run(check)

@@ -1,4 +1,5 @@
-"""What confirms a publish on the wire: AMQP's ``basic.ack``, STOMP's RECEIPT, Pulsar's ``SEND_RECEIPT``.
+"""What confirms a publish on the wire: AMQP's ``basic.ack``, STOMP's RECEIPT, Pulsar's ``SEND_RECEIPT``. And what refuses one:
+AMQP's ``basic.nack``, STOMP's ERROR.
 
 Each class watches one connection (``proxy.Watch``). It has a confirmation lost by having nothing passed on of what came
 with it: the connection is cut there.
@@ -10,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from pamqp import commands, frame
-from stompman import ReceiptFrame, SendFrame
+from stompman import ErrorFrame, ReceiptFrame, SendFrame
 from stompman.serde import FrameParser
 
 from factflow_infra_testing.wire.pulsar.commands import CODEC
@@ -19,7 +20,7 @@ from factflow_infra_testing.wire.pulsar.frames import write_frame
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .proxy import Losses
+    from .proxy import Armed
 
 _HEADER = b"AMQP"
 _FRAME = struct.Struct(">BHI")
@@ -49,13 +50,13 @@ class AmqpFrames:
 
 
 class AmqpConfirms:
-    def __init__(self, losses: Losses, port: int) -> None:
+    def __init__(self, armed: Armed, port: int) -> None:
         del port
-        self._losses = losses
+        self._armed = armed
         self._sent, self._answered = AmqpFrames(), AmqpFrames()
         self._published: dict[int, int] = {}
-        self._doomed: dict[tuple[int, int], str] = {}
-        """By channel and delivery tag."""
+        self._unanswered: dict[tuple[int, int], str] = {}
+        """Where to, by channel and delivery tag: of the publishes that something is to befall."""
 
     def sent(self, data: bytes) -> None:
         for channel, method in self._sent.feed(data):
@@ -63,41 +64,53 @@ class AmqpConfirms:
                 self._published[channel] = 0
             elif isinstance(method, commands.Basic.Publish) and channel in self._published:
                 self._published[channel] += 1
-                if self._losses.meet(method.routing_key):
-                    self._doomed[channel, self._published[channel]] = method.routing_key
+                name = method.routing_key
+                if name in self._armed.refused or self._armed.loses(name):
+                    self._unanswered[channel, self._published[channel]] = name
 
-    def answered(self, data: bytes) -> bytes | None:
+    async def answered(self, data: bytes) -> bytes | None:
         lost = False
         for channel, method in self._answered.feed(data):
-            if not isinstance(method, commands.Basic.Ack):
+            if not isinstance(method, commands.Basic.Ack | commands.Basic.Nack):
                 continue
-            for doomed, tag in [*self._doomed]:
-                if doomed == channel and (
-                    tag == method.delivery_tag or (method.multiple and tag < method.delivery_tag)
-                ):
-                    self._losses.due.remove(self._doomed.pop((doomed, tag)))
+            tag, multiple = method.delivery_tag, method.multiple
+            for at in [
+                at for at in self._unanswered if at[0] == channel and (at[1] == tag or (multiple and at[1] < tag))
+            ]:
+                name = self._unanswered.pop(at)
+                if isinstance(method, commands.Basic.Nack):
+                    await self._armed.was_refused(name)
+                elif name in self._armed.due:
+                    self._armed.due.remove(name)
                     lost = True
         return None if lost else data
 
 
 class StompConfirms:
-    def __init__(self, losses: Losses, port: int) -> None:
+    def __init__(self, armed: Armed, port: int) -> None:
         del port
-        self._losses = losses
+        self._armed = armed
         self._sent, self._answered = FrameParser(), FrameParser()
-        self._doomed: dict[str, str] = {}
-        """By receipt."""
+        self._unanswered: dict[str, str] = {}
+        """Where to, by receipt: of the publishes that something is to befall."""
 
     def sent(self, data: bytes) -> None:
         for one in self._sent.parse_frames_from_chunk(data):
-            if isinstance(one, SendFrame) and self._losses.meet(one.headers["destination"]):
-                self._doomed[one.headers["receipt"]] = one.headers["destination"].removeprefix("/queue/")
+            if isinstance(one, SendFrame):
+                name = one.headers["destination"].removeprefix("/queue/")
+                if name in self._armed.refused or self._armed.loses(name):
+                    self._unanswered[one.headers["receipt"]] = name
 
-    def answered(self, data: bytes) -> bytes | None:
+    async def answered(self, data: bytes) -> bytes | None:
         lost = False
         for one in self._answered.parse_frames_from_chunk(data):
-            if isinstance(one, ReceiptFrame) and one.headers["receipt-id"] in self._doomed:
-                self._losses.due.remove(self._doomed.pop(one.headers["receipt-id"]))
+            if not isinstance(one, ReceiptFrame | ErrorFrame):
+                continue
+            name = self._unanswered.pop(one.headers.get("receipt-id", ""), None)
+            if name is not None and isinstance(one, ErrorFrame):
+                await self._armed.was_refused(name)
+            elif name in self._armed.due:
+                self._armed.due.remove(name)
                 lost = True
         return None if lost else data
 
@@ -122,8 +135,8 @@ class PulsarFrames:
 class PulsarConfirms:
     """It also has every lookup answered with the proxy's own address: else the client goes past it."""
 
-    def __init__(self, losses: Losses, port: int) -> None:
-        self._losses = losses
+    def __init__(self, armed: Armed, port: int) -> None:
+        self._armed = armed
         self._url = f"pulsar://127.0.0.1:{port}"
         self._sent, self._answered = PulsarFrames(), PulsarFrames()
         self._topics: dict[int, str] = {}
@@ -137,10 +150,10 @@ class PulsarConfirms:
                 self._topics[made["producer_id"]] = made["topic"].rpartition("/")[2].removeprefix("queue.")
             elif (one := command.get("send")) is not None:
                 name = self._topics[one["producer_id"]]
-                if self._losses.meet(name):
+                if self._armed.loses(name):
                     self._doomed[one["producer_id"], one["sequence_id"]] = name
 
-    def answered(self, data: bytes) -> bytes | None:
+    async def answered(self, data: bytes) -> bytes | None:
         out, lost = b"", False
         for whole, command in self._answered.feed(data):
             if (found := command.get("lookup_response")) is not None:
@@ -150,6 +163,6 @@ class PulsarConfirms:
             if (one := command.get("send_receipt")) is not None:
                 doomed = self._doomed.pop((one["producer_id"], one["sequence_id"]), None)
                 if doomed is not None:
-                    self._losses.due.remove(doomed)
+                    self._armed.due.remove(doomed)
                     lost = True
         return None if lost else out

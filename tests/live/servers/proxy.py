@@ -1,4 +1,5 @@
-"""A TCP proxy between a provider and a real broker, which can fall silent and can lose the confirmation of one publish.
+"""A TCP proxy between a provider and a real broker, which can fall silent, can lose the confirmation of one publish, and sees
+when one was refused.
 
 Each provider has a proxy of its own; ``Proxies`` are those of one test. What a confirmation looks like is in ``confirms``.
 """
@@ -7,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 
 class Watch(Protocol):
@@ -19,27 +21,43 @@ class Watch(Protocol):
     def sent(self, data: bytes) -> None:
         """The client said this."""
 
-    def answered(self, data: bytes) -> bytes | None:
+    async def answered(self, data: bytes) -> bytes | None:
         """The broker said this: what the client is to hear, or ``None`` where a confirmation in it must be lost."""
 
 
-class Losses:
-    """The destinations whose next publish is confirmed in vain. All connections of a test share them."""
+@dataclass
+class Refusal:
+    """A destination where the broker refuses publishes. ``lift`` ends that, before the client hears of the last of ``times``."""
+
+    times: int
+    lift: Callable[[], Awaitable[None]]
+
+
+class Armed:
+    """What is to befall the next publishes. All connections of a test share it."""
 
     def __init__(self) -> None:
-        self.armed: list[str] = []
-        """Nothing was published there since."""
+        self.losing: list[str] = []
+        """Destinations whose next publish is confirmed in vain."""
         self.due: list[str] = []
-        """Published, not confirmed yet."""
+        """Of these, published and not confirmed yet."""
+        self.refused: dict[str, Refusal] = {}
 
-    def meet(self, destination: str) -> bool:
-        """Whether a publish to ``destination``, as the protocol writes it, is the one."""
-        found = next((name for name in self.armed if destination in {name, f"/queue/{name}"}), None)
-        if found is None:
+    def loses(self, name: str) -> bool:
+        """Whether a publish to the queue ``name`` is the one whose confirmation is to be lost."""
+        if name not in self.losing:
             return False
-        self.armed.remove(found)
-        self.due.append(found)
+        self.losing.remove(name)
+        self.due.append(name)
         return True
+
+    async def was_refused(self, name: str) -> None:
+        refusal = self.refused.get(name)
+        if refusal is not None:
+            refusal.times -= 1
+            if not refusal.times:
+                del self.refused[name]
+                await refusal.lift()
 
 
 class Proxy:
@@ -83,12 +101,12 @@ class Proxy:
             return
         watch = self._watch(self.port)
 
-        def sent(data: bytes) -> bytes:
+        async def sent(data: bytes) -> bytes:
             watch.sent(data)
             return data
 
-        def answered(data: bytes) -> bytes | None:
-            passed = watch.answered(data)
+        async def answered(data: bytes) -> bytes | None:
+            passed = await watch.answered(data)
             if passed is None:
                 self._back_at = asyncio.get_running_loop().time() + self._away
                 writer.transport.abort()
@@ -102,13 +120,16 @@ class Proxy:
             task.add_done_callback(lambda done: self._passing.pop(done, None))
 
     async def _pass(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, through: Callable[[bytes], bytes | None]
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        through: Callable[[bytes], Awaitable[bytes | None]],
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
                 if self._silent[sink]:
                     continue
-                passed = through(data)
+                passed = await through(data)
                 if passed is None:
                     return
                 sink.write(passed)
@@ -118,29 +139,33 @@ class Proxy:
 
 
 class Proxies:
-    """The proxies of one test, by the provider behind each. ``watch(losses, port)`` makes what looks at a connection.
+    """The proxies of one test, by the provider behind each. ``watch(armed, port)`` makes what looks at a connection.
 
     ``away``: seconds for which a connection that was cut is not let back in.
     """
 
-    def __init__(self, target: int, watch: Callable[[Losses, int], Watch], *, away: float = 0.0) -> None:
+    def __init__(self, target: int, watch: Callable[[Armed, int], Watch], *, away: float = 0.0) -> None:
         self._target = target
         self._watch = watch
         self._away = away
-        self._losses = Losses()
+        self._armed = Armed()
         self._proxies: list[Proxy] = []
         self.of: dict[Any, Proxy] = {}
 
     async def open(self) -> Proxy:
-        proxy = Proxy(self._target, lambda port: self._watch(self._losses, port), self._away)
+        proxy = Proxy(self._target, lambda port: self._watch(self._armed, port), self._away)
         self._proxies.append(await proxy.open())
         return proxy
 
     def lose_confirm(self, destination: str) -> None:
-        self._losses.armed.append(destination.removeprefix("/queue/"))
+        self._armed.losing.append(destination.removeprefix("/queue/"))
+
+    def refuse(self, destination: str, lift: Callable[[], Awaitable[None]], *, times: int = 1) -> None:
+        """The broker is about to refuse what is published to ``destination``; ``lift`` ends that after so many."""
+        self._armed.refused[destination.removeprefix("/queue/")] = Refusal(times, lift)
 
     async def close(self) -> None:
         for proxy in self._proxies:
             await proxy.close()
-        missed = self._losses.armed + self._losses.due
-        assert not missed, f"no confirmation of {missed} was lost; so nothing was tested"
+        missed = [*self._armed.losing, *self._armed.due, *self._armed.refused]
+        assert not missed, f"no confirmation was lost, or no publish refused, of {missed}; so nothing was tested"

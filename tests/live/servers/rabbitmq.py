@@ -108,3 +108,17 @@ class RabbitMq(Server):
             self.control("add_vhost", name)
             self.control("set_permissions", "-p", name, USER, ".*", ".*", ".*")
             self._vhosts.add(name)
+
+    def limit(self, vhost: str, queue: str, length: int) -> None:
+        """By a policy: ``queue`` refuses what would make it longer. A classic queue that is longer drops its head."""
+        full = f'{{"max-length": {length}, "overflow": "reject-publish"}}'
+        self.control("set_policy", "-p", vhost, f"limit-{queue}", f"^{queue}$", full, "--apply-to", "queues")
+        self._wait_for_queues(vhost)
+
+    def unlimit(self, vhost: str, queue: str) -> None:
+        self.control("clear_policy", "-p", vhost, f"limit-{queue}")
+        self._wait_for_queues(vhost)
+
+    def _wait_for_queues(self, vhost: str) -> None:
+        # They have heard of a policy by the time that they answer something else.
+        self.control("list_queues", "-p", vhost, "name", "messages")
