@@ -245,6 +245,6 @@ def test_a_search_fires_what_its_scenario_has_occasions_for():
         sim.start(main, name="worker", restart=False)
         await sim.drain()
 
-    result = search(scenario, faults=Faults.only(*S3_FAULTS), max_examples=80)
+    result = search(scenario, faults=Faults.only(*S3_FAULTS), max_examples=30)
     assert result.finding is None, result.finding
     assert set(S3_FAULTS) - result.coverage.fired.keys() == {"s3-upload-gone"}  # nothing goes up in parts

@@ -10,7 +10,7 @@ from storage_searches import storage_search
 from factflow_infra.storage.filesystem import changes, provider, steps, versions
 from factflow_infra_testing.search.faults import Faults
 
-EXAMPLES = 100
+EXAMPLES = 50
 FINDS_WITHIN = 600
 
 
