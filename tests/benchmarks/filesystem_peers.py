@@ -1,12 +1,15 @@
 """``FilesystemStorageProvider`` against other ways to keep objects in a folder, interleaved in one run on a real one.
 
-    python tests/benchmarks/filesystem_peers.py [--folder F] [--size "256 MiB"] [--at-once 64]        # needs: pip install obstore fsspec
+    python tests/benchmarks/filesystem_peers.py [--folder F] [--size "256 MiB"] [--at-once 64] [--way bare --way provider]
+                                                                                             # needs: pip install obstore fsspec
 
 ``aiofiles`` writes a temporary file and renames it, ``obstore`` is its ``LocalStore`` (Rust), ``fsspec`` its local filesystem in
 threads. None of them syncs anything, keeps metadata, or computes a checksum: the provider does all three. So beside it there is
 *bare*: one thread job that does the provider's durable work (two files, four syncs, a SHA-256) by plain calls, and a read with a SHA-256.
 The second ratio is by processor time, all threads together: it does not depend on the disk, and little on who else runs.
 64 objects of 256 MiB are 16 GiB: each way has the disk to itself for them, once, and obstore, which would read them all at once, reads a stream.
+Before them somebody writes as much, which does not count: where a virtual machine gives free memory back to its host (free page reporting), whoever
+fills it first waits for the host at each page, in the kernel's copy into the page cache. ``--way`` chooses ways, and their order.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 METADATA = {"execution_id": "e-1", "route_id": "r-7", "stage": "extract", "message_id": "m-123", "lineage_id": "l-9"}
 CASES = (("4 KiB", 4 << 10, 1, 40), ("4 KiB", 4 << 10, 64, 5), ("1 MiB", 1 << 20, 1, 20), ("1 MiB", 1 << 20, 64, 3),
          ("256 MiB", 256 << 20, 1, 3), ("256 MiB", 256 << 20, 64, 1))  # fmt: skip
+WAYS = ("provider", "bare", "aiofiles", "obstore", "fsspec")
 FOR_ALL = 8 << 30
 """Bytes that all ways may have on the disk together, each in its turn."""
 
@@ -128,45 +132,56 @@ async def measure(calls: dict[str, Call], at_once: int, rounds: int, title: str)
 
 async def measure_alone(place: Path, writes: dict[str, Call], reads: dict[str, Call], at_once: int, title: str) -> None:
     """Each way by itself, its objects gone before the next begins."""
+    await timed(writes["bare"], at_once)  # has the host give the memory
+    await asyncio.to_thread(remove, place / "bare")
     written: dict[str, list[tuple[float, float]]] = {}
     read: dict[str, list[tuple[float, float]]] = {}
-    for name, write in writes.items():
-        written[name] = [await timed(write, at_once)]
-        read[name] = [await timed(reads[name], at_once)]
-        for path in await asyncio.to_thread(lambda folder: list(folder.rglob("object-*")), place / name):
-            path.unlink()
+    for name, call in reads.items():
+        written[name] = [await timed(writes[name], at_once)]
+        read[name] = [await timed(call, at_once)]
+        await asyncio.to_thread(remove, place / name)
     report(written, at_once, f"{title}, write")
     report(read, at_once, f"{title}, read")
 
 
+def remove(folder: Path) -> None:
+    for path in list(folder.rglob("object-*")):
+        path.unlink()
+
+
 def report(taken: dict[str, list[tuple[float, float]]], at_once: int, title: str) -> None:
     """Print a row: the provider's calls a second, and of each other way its seconds to the provider's."""
-    names = list(taken)
     wall, processor = (
         {name: statistics.median(row[index] for row in rows) for name, rows in taken.items()} for index in (0, 1)
     )
     ratios = " | ".join(
-        f"{wall[name] / wall['provider']:.2f} ({processor[name] / processor['provider']:.2f})" for name in names[1:]
+        f"{wall[name] / wall['provider']:.2f} ({processor[name] / processor['provider']:.2f})"
+        for name in taken
+        if name != "provider"
     )
     print(f"| {title} | {at_once / wall['provider']:,.1f} | {ratios} |", flush=True)
 
 
-async def main(folder: str | None, sizes: list[str], at: list[int]) -> None:
-    print("| | provider, calls/s | bare | aiofiles | obstore | fsspec |\n|---|---|---|---|---|---|")
+async def main(folder: str | None, sizes: list[str], at: list[int], wanted: list[str]) -> None:
+    print(
+        f"| | provider, calls/s | {' | '.join(way for way in wanted if way != 'provider')} |\n|---{'|---' * len(wanted)}|"
+    )
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        for name in ("provider", "bare", "aiofiles", "obstore", "fsspec"):
+        for name in WAYS:
             (Path(place) / name).mkdir()
         async with FilesystemStorageProvider(Path(place) / "provider") as storage:
             for size, count, at_once, rounds in CASES:
                 if (sizes and size not in sizes) or (at and at_once not in at):
                     continue
                 writes, reads = ways(Path(place), storage, os.urandom(count))
+                reads = {name: reads[name] for name in wanted}
                 title = f"{size}, {at_once} at once"
                 if count * at_once * len(writes) > FOR_ALL:
-                    reads["obstore"] = partial(streamed_by_obstore, LocalStore(f"{place}/obstore"))
+                    if "obstore" in reads:
+                        reads["obstore"] = partial(streamed_by_obstore, LocalStore(f"{place}/obstore"))
                     await measure_alone(Path(place), writes, reads, at_once, title)
                     continue
-                await measure(writes, at_once, rounds, f"{title}, write")
+                await measure({name: writes[name] for name in wanted}, at_once, rounds, f"{title}, write")
                 await measure(reads, at_once, rounds, f"{title}, read")
 
 
@@ -175,5 +190,10 @@ if __name__ == "__main__":
     parser.add_argument("--folder", help="where, on a real disk")
     parser.add_argument("--size", action="append", choices=sorted({case[0] for case in CASES}), default=[])
     parser.add_argument("--at-once", action="append", type=int, choices=sorted({case[2] for case in CASES}), default=[])
+    parser.add_argument(
+        "--way", action="append", choices=WAYS, default=[], help="with provider, which is compared with"
+    )
     options = parser.parse_args()
-    asyncio.run(main(options.folder, options.size, options.at_once))
+    if options.way and "provider" not in options.way:
+        parser.error("what is compared is the provider: add --way provider")
+    asyncio.run(main(options.folder, options.size, options.at_once, options.way or list(WAYS)))

@@ -347,6 +347,11 @@ async def test_a_change_that_met_a_held_lock_is_made_whole_or_not_at_all(tmp_pat
     cancelled = asyncio.create_task(CHANGES[how](storage))
     await storage.write("other", b"mine")  # the one place is free
     assert await storage.read("k") == b"old"
+    if how in {
+        "write",
+        "copy",
+    }:  # the one that asks, and the next, which got ready meanwhile; the third has nothing open yet
+        assert len(list(tmp_path.glob("*.tmp"))) == 2
     for waiting in (cancelled, tasks.pop()):  # the one that asks stays
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from contextlib import nullcontext
 from unittest.mock import patch
 
 import pytest
@@ -71,7 +70,7 @@ async def test_who_waits_for_its_lock_may_give_up(sim, change):
 RUN_IN_TURN = Workers.run_in_turn
 
 
-async def wait_in_a_thread(self, _stripe, job):
+async def wait_in_a_thread(self, _stripe, job, _ready):
     """In place of ``run_in_turn``: whoever waits keeps the thread, and the place, that it runs with."""
 
     def wait(abandoned):
@@ -85,9 +84,9 @@ async def wait_in_a_thread(self, _stripe, job):
     return await self.run(wait)
 
 
-async def wait_without_a_queue(self, stripe, job):
-    self._here().turns[stripe] = nullcontext()
-    return await RUN_IN_TURN(self, stripe, job)
+async def wait_without_a_queue(self, stripe, job, ready):
+    self._here().turns.clear()
+    return await RUN_IN_TURN(self, stripe, job, ready)
 
 
 async def writes_of(sim, writers, waiter):

@@ -96,15 +96,30 @@ class Upload:
             left = left[steps.write(self._file, left) :]
         self._size += len(data)
 
-    def make(self, bring: Callable[[threading.Event], Terms], abandoned: threading.Event) -> Record:
-        """Have ``bring`` append the rest and say the terms, make the object, and return its record; ``discard`` whatever comes.
+    @property
+    def is_synced(self) -> bool:
+        """Whether all its bytes are on the disk."""
+        return self._synced
 
-        But for ``HeldError``, where somebody else is changing the object: call it again then, and nothing is brought twice.
+    def prepare(self, bring: Callable[[threading.Event], Terms], abandoned: threading.Event) -> None:
+        """All that needs no lock: have ``bring`` append the rest and say the terms, and sync it. What is done is not done again."""
+        if self._terms is None:
+            self._terms = bring(abandoned)
+        if self._file is None:
+            self._begin()
+        assert self._file is not None
+        if not self._synced:
+            steps.sync(self._file)
+            self._synced = True
+
+    def make(self, bring: Callable[[threading.Event], Terms], abandoned: threading.Event) -> Record:
+        """``prepare`` it, make the object, and return its record; then ``discard``, whatever comes.
+
+        But for ``HeldError``, where somebody else is changing the object: to be called again.
         """
         try:
-            if self._terms is None:
-                self._terms = bring(abandoned)
-            record = self.finish(self._terms, abandoned)
+            self.prepare(bring, abandoned)
+            record = self.finish(abandoned)
         except HeldError:
             raise
         except BaseException:
@@ -113,17 +128,14 @@ class Upload:
         self.discard()
         return record
 
-    def finish(self, terms: Terms, abandoned: threading.Event) -> Record:
-        """Make the object of the bytes that are there; what fails leaves the old object.
+    def finish(self, abandoned: threading.Event) -> Record:
+        """Make the object of what is prepared; what fails leaves the old object.
 
         ``abandoned`` is set when the caller is gone: up to the first rename, that makes an ``AbandonedError``.
         """
-        if self._file is None:
-            self._begin()
         assert self._file is not None
-        if not self._synced:
-            steps.sync(self._file)
-            self._synced = True
+        terms = self._terms
+        assert terms is not None
         found = steps.status(self._file)
         with locked(self._tree, self.key):
             if abandoned.is_set():

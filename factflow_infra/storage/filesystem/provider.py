@@ -175,7 +175,7 @@ class FilesystemStorageProvider:
             job = functools.partial(
                 self._job, "delete", key, functools.partial(changes.delete, key=key, if_match=if_match)
             )
-            await self._workers.run_in_turn(locks.stripe(key), job)
+            await self._workers.run_in_turn(locks.stripe(key), job, None)
 
     async def remove_leftovers(self, *, older_than: float) -> int:
         """Remove what processes that died left behind and that has not changed for ``older_than`` seconds; how many files.
@@ -231,7 +231,8 @@ class FilesystemStorageProvider:
 
     async def _make(self, action: str, key: str, upload: Upload, bring: Callable[[threading.Event], Terms]) -> Record:
         job = functools.partial(self._job, action, key, lambda _, abandoned: upload.make(bring, abandoned))
-        return await self._workers.run_in_turn(locks.stripe(upload.key), job)
+        ready = functools.partial(self._job, action, key, lambda _, abandoned: upload.prepare(bring, abandoned))
+        return await self._workers.run_in_turn(locks.stripe(upload.key), job, None if upload.is_synced else ready)
 
     async def _write_whole(self, key: str, data: bytes, terms: Terms) -> Record:
         async with self._upload(key) as upload:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PAUSES: Final = (0.000_2, 0.005, 0.1)
-"""Seconds until a job that met a lock held elsewhere is run again: doubled from the first to the second. To the third where it takes long."""
+_PAUSES: Final = (0.002, 0.01, 0.1)
+"""Seconds until a job that met a lock held elsewhere is run again: doubled from the first, which is about what a change takes, to the
+second; to the third where it takes long. More attempts cost other processes more than they bring."""
 _SHARE: Final = 0.01
 """Of the time it has waited: a longer pause than the second adds no more to the wait."""
 
@@ -27,7 +28,14 @@ class _Bound(NamedTuple):
 
     loop: asyncio.AbstractEventLoop
     places: asyncio.Semaphore
-    turns: defaultdict[int, asyncio.Lock]
+    turns: defaultdict[int, _Turn]
+
+
+class _Turn(NamedTuple):
+    """Of one lock: whose turn it is ``now``, and who comes ``after`` and is getting ready; the others stand behind."""
+
+    now: asyncio.Lock
+    after: asyncio.Lock
 
 
 class Workers:
@@ -65,12 +73,20 @@ class Workers:
         async with self._here().places:
             return await self.run_to_end(job)
 
-    async def run_in_turn(self, stripe: int, job: Callable[[threading.Event], T]) -> T:
+    async def run_in_turn(
+        self, stripe: int, job: Callable[[threading.Event], T], ready: Callable[[threading.Event], object] | None
+    ) -> T:
         """As ``run``, once those that came before with the same ``stripe`` have ended; again, as long as it raises ``HeldError``.
 
-        So one of them at most asks for a lock that another process holds, and none of them has a thread while it waits.
+        So one of them at most asks for a lock that another process holds, and none of them has a thread while it waits. The one
+        that is next runs ``ready`` meanwhile: what ``job`` would do before it needs the lock.
         """
-        async with self._here().turns[stripe]:
+        turn = self._here().turns[stripe]
+        async with turn.after:
+            if ready is not None and turn.now.locked():
+                await self.run(ready)
+            await turn.now.acquire()
+        try:
             begun = asyncio.get_running_loop().time()
             pause, usual, longest = _PAUSES
             while True:
@@ -80,6 +96,8 @@ class Workers:
                     await asyncio.sleep(pause)
                     waited = asyncio.get_running_loop().time() - begun
                     pause = min(2 * pause, max(usual, min(_SHARE * waited, longest)))
+        finally:
+            turn.now.release()
 
     async def run_to_end(self, job: Callable[[threading.Event], T]) -> T:
         """As ``run``, without waiting for a turn: for what must be done even if the caller is cancelled over and over."""
@@ -101,7 +119,9 @@ class Workers:
     def _here(self) -> _Bound:
         loop = asyncio.get_running_loop()
         if self._bound is None or self._bound.loop is not loop:
-            self._bound = _Bound(loop, asyncio.Semaphore(self._limit), defaultdict(asyncio.Lock))
+            self._bound = _Bound(
+                loop, asyncio.Semaphore(self._limit), defaultdict(lambda: _Turn(asyncio.Lock(), asyncio.Lock()))
+            )
         return self._bound
 
     async def close(self) -> None:
