@@ -41,7 +41,7 @@ def lines(result):
 
 
 def test_the_demo_finds_the_defect_and_shows_the_mended_service(run):
-    result = run("demo", "--examples", "60", "--seed", "0")
+    result = run("demo", "--examples", "30", "--seed", "0")
     assert result.exit_code == 0, result.output
     text = result.output
     for expected in (
@@ -52,7 +52,7 @@ def test_the_demo_finds_the_defect_and_shows_the_mended_service(run):
         "@simulate(plan=[Fault('",
         "Searching InvoiceWorker",
         "InvoiceWorker survives",
-        "60 runs, none fails",
+        "30 runs, none fails",
     ):
         assert expected in text
     assert not ANSI.search(text)

@@ -28,7 +28,7 @@ def test_the_broken_service_is_found(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_mended_service_survives(name):
     mistake = case(name)
-    result = mistake.search(mistake.mended, examples=MENDED_EXAMPLES // 2 if name in DEARER else MENDED_EXAMPLES)
+    result = mistake.search(mistake.mended, examples=MENDED_EXAMPLES // 3 if name in DEARER else MENDED_EXAMPLES)
     if result.finding is not None:
         pytest.fail(f"{result.finding.plan} seed={result.finding.seed}: {result.finding.failure!r}")
 
