@@ -268,6 +268,17 @@ class AnyAnswerIsAck(Provider):
         return await super().subscribe(destination, wrapped, **options)
 
 
+class LateIsAck(Provider):
+    async def subscribe(self, destination, handler, **options):
+        async def wrapped(message):
+            loop = asyncio.get_running_loop()
+            started = loop.time()
+            verdict = await handler(message)
+            return verdict if loop.time() < started + 60 else None
+
+        return await super().subscribe(destination, wrapped, **options)
+
+
 class CatchesTooLittle(Provider):
     async def subscribe(self, destination, handler, **options):
         async def wrapped(message):
@@ -530,6 +541,7 @@ MUTANTS = {
         "q2-reject-goes-to-the-dead-letter-queue",
     ),
     AnyAnswerIsAck: ("q11-junk-from-a-handler-is-no-verdict",),
+    LateIsAck: ("q11-handler-that-holds-up-the-event-loop-loses-nothing",),
     CatchesTooLittle: ("q11-base-exceptions-lose-nothing",),
     CancellationIsFailure: (
         "q5-close-with-a-timeout-gives-the-message-back",
@@ -554,6 +566,7 @@ MUTANTS = {
         "q8-stop-lets-running-handlers-finish",
     ),
     StopWaitsForever: (
+        "q11-handler-whose-thread-blocks-does-not-wedge-stop",
         "q11-handler-that-swallows-cancellation-does-not-wedge-stop",
         "q8-stop-at-once-waits-for-nobody",
         "q8-second-stop-may-be-less-patient",

@@ -86,6 +86,13 @@ def artemis_server_to_restart(tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield server
 
 
+@pytest.fixture(scope="module")
+def pulsar_server_to_restart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A running Pulsar that only one module uses, which may kill and start it."""
+    with _one("pulsar", "Pulsar", tmp_path_factory.mktemp("pulsar"), started=True) as server:
+        yield server
+
+
 @pytest.fixture
 def stomp() -> Iterator[Any]:
     """``stomp(server, **headers)`` is a bare STOMP connection to a running ``server``, closed after the test."""

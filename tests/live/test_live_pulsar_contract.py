@@ -151,3 +151,43 @@ class FaultyHarness(PulsarHarness):
 def test_with_faults(pulsar_server: Any, behaviour: Behaviour[QueueEnvironment, QueueCapability]) -> None:
     pulsar_server.ensure_namespace("public/shared")
     check_queue(FaultyHarness(pulsar_server, "shared"), behaviour)
+
+
+RESTARTS = [
+    row
+    for row in rows_of({QueueCapability.RESTART}, CAPABILITIES)
+    if os.environ.get("FACTFLOW_LIVE_ALL")
+    or row.id
+    in {
+        "q1-accepted-survives-a-broker-restart",
+        "q2-broker-restart-brings-the-message-again",
+        "q3-waiting-retry-survives-a-broker-restart",
+    }
+]
+"""A start takes about 10 s, and all twelve over three minutes: these three unless ``FACTFLOW_LIVE_ALL`` is set."""
+
+
+class RestartingBackend(PulsarBackend):
+    """Providers on a server that nobody else uses."""
+
+    async def provider(self) -> QueueProtocol:
+        return self.connecting(self._server.port, connect_timeout=25.0)
+
+    async def stop_broker(self) -> None:
+        await asyncio.to_thread(self._server.kill)
+
+    async def start_broker(self) -> None:
+        await asyncio.to_thread(self._server.start)
+
+
+class RestartingHarness(PulsarHarness):
+    capabilities = CAPABILITIES | {QueueCapability.RESTART}
+    backend = RestartingBackend
+
+
+@pytest.mark.parametrize("behaviour", RESTARTS, ids=lambda row: row.id)
+def test_with_the_broker_killed_and_started(
+    pulsar_server_to_restart: Any, behaviour: Behaviour[QueueEnvironment, QueueCapability]
+) -> None:
+    pulsar_server_to_restart.ensure_namespace("public/shared")
+    check_queue(RestartingHarness(pulsar_server_to_restart, "shared"), behaviour)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 from factflow_infra.queue.messages import MessageStatus, QueueMessage
 from factflow_infra_testing.contracts.queue.inbox import Gate, fails, never
-from factflow_infra_testing.contracts.queue.table import QUEUE_BEHAVIOURS, ids
+from factflow_infra_testing.contracts.queue.table import QUEUE_BEHAVIOURS, ids, numbered
 
 if TYPE_CHECKING:
     from factflow_infra.protocols import MessageHandler
@@ -55,6 +57,54 @@ async def handler_that_swallows_cancellation_does_not_wedge_stop(env: QueueEnvir
     finally:
         gate.open()
         await asyncio.sleep(0)
+
+
+@QUEUE_BEHAVIOURS.add("Q11")
+async def handler_whose_thread_blocks_does_not_wedge_stop(env: QueueEnvironment) -> None:
+    """A handler waits for a thread that no cancellation reaches: ``stop`` ends all the same, and the message is not lost."""
+    queue, provider, released = env.name(), await env.provider(), threading.Event()
+
+    async def handler(message: QueueMessage) -> None:  # noqa: ARG001 - a handler
+        await asyncio.to_thread(released.wait)
+
+    inbox = env.inbox(handler)
+    await provider.subscribe(queue, inbox)
+    message = QueueMessage(body=b"x")
+    await provider.publish(queue, message)
+    await inbox.until(1)
+    try:
+        await env.within_patience(provider.stop(timeout=env.seconds(1)), "stop() waits for a thread that never ends")
+        assert ids(await env.take(queue, 1)) == [message.message_id]
+    finally:
+        released.set()
+
+
+@QUEUE_BEHAVIOURS.add("Q11")
+async def handler_that_holds_up_the_event_loop_loses_nothing(env: QueueEnvironment) -> None:
+    """A handler blocks the thread of the event loop, longer than heartbeats may bear, and fails: its message comes again,
+    those behind it are handled, and ``stop`` works.
+    """
+    queue, provider = env.name(), await env.provider()
+    held: list[str] = []
+
+    async def handler(message: QueueMessage) -> MessageStatus:
+        if held:
+            return MessageStatus.ACK
+        held.append(message.message_id)
+        time.sleep(env.seconds(150))  # noqa: ASYNC251 - the mistake
+        return MessageStatus.RETRY
+
+    inbox = env.inbox(handler)
+    await provider.subscribe(queue, inbox, error_handling=env.handling(retry_delay=0))
+    sent = numbered(3)
+    await provider.publish_batch(queue, sent)
+    await inbox.until_seen(set(ids(sent)))
+    await env.eventually(
+        lambda: inbox.ids.count(held[0]) > 1, "the message of the handler that blocked did not come again"
+    )
+    await env.eventually(lambda: not inbox.running, "a handler never ended")
+    await env.within_patience(provider.stop(), "stop() never returned")
+    assert await env.left_in(queue) == []
 
 
 @QUEUE_BEHAVIOURS.add("Q11")
