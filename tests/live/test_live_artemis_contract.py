@@ -49,7 +49,7 @@ CAPABILITIES = frozenset(
 )
 FAULTS = frozenset({QueueCapability.STALL, QueueCapability.LOSE_CONFIRM, QueueCapability.REFUSE})
 EXCEPTIONS = frozenset({"q1-partial-batch-says-which"})
-"""The ERROR that refuses one message closes the connection: what else was under way on it is unconfirmed (ART-6)."""
+"""The ERROR that refuses one message closes the connection. Whether what is behind it is answered depends on packets (ART-37)."""
 PUBLISH_SECONDS = 6.0
 """For which a publish waits on a connection that is silent. Long enough for one that is only slow."""
 

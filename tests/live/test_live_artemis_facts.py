@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from dataclasses import dataclass
@@ -557,3 +558,47 @@ def test_art_25_wrong_credentials_are_an_error_frame(artemis_server, stomp):
     answer = stomp(Stranger).connected
     assert answer.command == "ERROR"
     assert "Security Error" in answer.headers["message"]
+
+
+def test_art_37_what_comes_behind_a_refused_send(stomp: Any, artemis_server: Any, name: str) -> None:
+    """Alone: all of it is said not to be taken, and is not. Behind others that are under way: all of it is taken."""
+    full, other = f"full-{name}", f"other-{name}"
+    manager = stomp(artemis_server)
+    fill(manager, full, "there")
+    settings = json.dumps({"maxSizeBytes": 2, "pageSizeBytes": 1, "addressFullMessagePolicy": "FAIL"})
+    operation = {"_AMQ_ResourceName": "broker", "_AMQ_OperationName": "addAddressSettings"}
+    asked = {"destination": "activemq.management", **operation}
+    assert manager.ask("SEND", asked, json.dumps([full, settings]).encode()).command == "RECEIPT"
+
+    def send(address: str, receipt: str) -> bytes:
+        headers = {"destination": address, "destination-type": "ANYCAST", "persistent": "true", "receipt": receipt}
+        return ("SEND\n" + "".join(f"{key}:{value}\n" for key, value in headers.items()) + f"\n{receipt}\0").encode()
+
+    def answers(*sends: bytes) -> list[Any]:
+        connection = stomp(artemis_server)
+        connection.send_raw(b"".join(sends))
+        return connection.messages_within(10.0)
+
+    alone = answers(send(full, "refused"), *(send(other, f"after{n}") for n in range(5)))
+    assert [frame.headers.get("receipt-id", "") for frame in alone] == ["refused", *(f"after{n}" for n in range(5)), ""]
+    assert [frame.command for frame in alone] == ["ERROR"] * 6 + ["EOF"]
+    assert alone[0].headers["message"].startswith("AMQ339011 Error sending message CoreMessage")
+    assert {frame.headers["message"] for frame in alone[1:6]} == {"AMQ339010 Connection is not valid."}
+    behind = answers(
+        *(send(other, f"before{n}") for n in range(5)),
+        send(full, "refused"),
+        *(send(other, f"after{n}") for n in range(5)),
+    )
+    confirmed = [frame.headers["receipt-id"] for frame in behind if frame.command == "RECEIPT"]
+    taken = bodies(stomp_subscribed(stomp(artemis_server), other))
+    assert set(confirmed) <= set(taken)
+    errors = {frame.headers["receipt-id"]: frame.headers["message"] for frame in behind if frame.command == "ERROR"}
+    assert errors.pop("refused").startswith("AMQ339011")
+    assert set(errors.values()) <= {"AMQ339010 Connection is not valid."}
+    assert not set(errors) & set(taken)
+    assert set(taken) == {f"{where}{n}" for where in ("before", "after") for n in range(5)} - set(errors)
+
+
+def stomp_subscribed(connection: Any, name: str) -> list[Any]:
+    assert connection.subscribe(name, consumer_window_size="-1", **FROM_QUEUE).command == "RECEIPT"
+    return connection.messages()

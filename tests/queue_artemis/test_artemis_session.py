@@ -298,6 +298,88 @@ def test_a_cancelled_subscribe_says_goodbye(steps):
     against(server, scenario)
 
 
+def test_what_is_answered_after_a_refusal_counts():
+    """ART-37: behind the ERROR about one message, what was ahead of it is confirmed, and what came after it is said not to be
+    taken, and sent again.
+    """
+    server = Server()
+    held = []
+
+    def answer(peer, asked):
+        held.append(asked["receipt"])
+        if len(server.peers) > 1:
+            peer.receipt(asked)
+        elif len(held) == 4:
+            taken, refused, behind, _ = held
+            peer.say(ErrorFrame(headers={"message": "AMQ339011 Error sending message", "receipt-id": refused}))
+            peer.receipt({"receipt": taken})
+            peer.say(ErrorFrame(headers={"message": "AMQ339010 Connection is not valid.", "receipt-id": behind}))
+            peer.transport.close()
+
+    server.on["SEND"] = answer
+
+    async def scenario(client):
+        await client.connect()
+        outcomes = await asyncio.gather(*(client.publish() for _ in range(4)), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [
+            type(None),
+            PublishRefusedError,
+            type(None),
+            PublishUnconfirmedError,
+        ]
+        assert [peer.commands.count("SEND") for peer in server.peers] == [4, 1]
+        assert client.lost == []
+
+    against(server, scenario)
+
+
+def test_a_message_behind_two_refusals_is_surely_not_taken():
+    server = Server()
+    held = []
+
+    def answer(peer, asked):
+        held.append(asked["receipt"])
+        if len(held) == 4 - len(server.peers):
+            refused, *behind = held
+            peer.say(ErrorFrame(headers={"message": "AMQ339011 Error sending message", "receipt-id": refused}))
+            for receipt in behind:
+                peer.say(ErrorFrame(headers={"message": "AMQ339010 Connection is not valid.", "receipt-id": receipt}))
+            peer.transport.close()
+            held.clear()
+
+    server.on["SEND"] = answer
+
+    async def scenario(client):
+        await client.connect()
+        outcomes = await asyncio.gather(*(client.publish() for _ in range(3)), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [
+            PublishRefusedError,
+            PublishRefusedError,
+            QueueConnectionError,
+        ]
+        assert outcomes[2].retryable
+
+    against(server, scenario)
+
+
+def test_a_server_that_refuses_and_does_not_close_is_left():
+    server = Server()
+
+    def answer(peer, asked):
+        if peer.commands.count("SEND") == 1:
+            peer.say(ErrorFrame(headers={"message": "AMQ339011 Error sending message", "receipt-id": asked["receipt"]}))
+
+    server.on["SEND"] = answer
+
+    async def scenario(client):
+        await client.connect()
+        async with asyncio.timeout(10):
+            outcomes = await asyncio.gather(client.publish(), client.publish(), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [PublishRefusedError, PublishUnconfirmedError]
+
+    against(server, scenario)
+
+
 def test_an_unanswered_subscribe_is_given_up():
     server = Server()
     server.on["SUBSCRIBE"] = ignore

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _MOST_SHOWN: Final = 300
 _SECURITY: Final = ("Security Error", "AMQ229031", "AMQ229032", "AMQ229213", "does not have permission")
 """How Artemis says that a login is wrong or a permission lacks."""
+_CLOSED: Final = "AMQ339010"
+"""How it answers what came behind a frame that it refused, when it had closed the connection for that (ART-37)."""
 
 
 class LostError(Exception):
@@ -20,11 +22,15 @@ class LostError(Exception):
 
 
 class RefusedError(Exception):
-    """The broker answered with an ERROR frame, and did not do what was asked. ``answers``: it is known to what."""
+    """The broker answered with an ERROR frame, and did not do what was asked. ``answers``: it is known to what.
+
+    ``is_follower``: what was asked is not what it refused, but came behind that on the same connection.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.is_security = any(sign in text for sign in _SECURITY)
+        self.is_follower = text.startswith(_CLOSED)
         self.answers = False
 
 
@@ -60,5 +66,9 @@ def refused_publish(error: RefusedError, what: str) -> QueueError:
     """For a message that the broker answered with ERROR: it does not hold it."""
     if error.is_security:
         return QueueAuthenticationError(f"{what}: no permission: {error}")
+    if error.is_follower:
+        return QueueConnectionError(
+            f"{what}: not taken, as the broker closed the connection for another message: {error}"
+        )
     # Mostly a full address or disk; STOMP has no codes to tell by.
     return PublishRefusedError(f"{what}: the broker refused it: {error}", retryable=True)

@@ -184,8 +184,10 @@ class Session:
         """Cut the socket: as a lost connection."""
         self._connection.writer.transport.abort()
 
-    def end(self, reason: Exception | None, *, politely: bool = False) -> None:
-        """It is over: tell all who wait. ``politely``: with a farewell, where the socket may still carry it."""
+    def end(self, reason: Exception | None, *, politely: bool = False, listening: bool = False) -> None:
+        """It is over: tell all who wait. ``politely``: with a farewell, where the socket may still carry it. ``listening``: the
+        broker is about to close it, and may answer some more before; who waits for that is told when it has.
+        """
         if self.lost:
             return
         if politely:
@@ -196,21 +198,26 @@ class Session:
         transport = self._connection.writer.transport
         if politely:
             transport.close()
+        if politely or listening:
             self._loop.call_later(CLOSE_TIMEOUT_SECONDS, transport.abort)
-        else:
-            transport.abort()
-        self._reader.cancel()
         self._subscriptions.clear()
         if not self._connected.done():
             self._connected.set_result(reason or LostError("the connection was closed"))
-        for answer in list(self._answers.values()):
-            if not answer.done():
-                answer.set_result(LostError(cause_text(reason)))
+        if not listening:
+            self._reader.cancel()
+            self._leave_unanswered(reason)
+            if not politely:
+                transport.abort()
         on_lost, self._on_lost = self._on_lost, None
         if on_lost is not None:
             lost = QueueConnectionError(f"lost the connection to Artemis at {self.endpoint}: {cause_text(reason)}")
             lost.__cause__ = reason
             on_lost(lost)
+
+    def _leave_unanswered(self, reason: Exception | None) -> None:
+        for answer in list(self._answers.values()):
+            if not answer.done():
+                answer.set_result(LostError(cause_text(reason)))
 
     async def _read(self) -> None:
         reason: Exception
@@ -222,6 +229,8 @@ class Session:
         except Exception as error:  # noqa: BLE001  # whatever the socket or a parser of foreign bytes raises ends it
             reason = _reason(error)
         self.end(reason)
+        self._leave_unanswered(reason)
+        self._connection.writer.transport.abort()
 
     def _take(self, frame: AnyServerFrame) -> None:
         match frame:
@@ -241,7 +250,7 @@ class Session:
                 pass
 
     def _refused(self, frame: ErrorFrame) -> None:
-        # The broker closes the connection after every ERROR; whatever else was under way stays unanswered (ART-6).
+        # The broker closes the connection after every ERROR (ART-6). What else was under way may be answered before (ART-37).
         refusal = refusal_of(frame)
         answer = self._answers.get(frame.headers.get("receipt-id", ""))
         if answer is None and len(self._answers) == 1:
@@ -250,7 +259,7 @@ class Session:
         if answer is not None and not answer.done():
             refusal.answers = True
             answer.set_result(refusal)
-        self.end(refusal)
+        self.end(refusal, listening=refusal.answers and not all(one.done() for one in self._answers.values()))
 
     def _beat(self) -> None:
         try:

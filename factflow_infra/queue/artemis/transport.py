@@ -106,7 +106,13 @@ class ArtemisTransport:
 
     async def publish(self, address: Address, envelope: Envelope, *, delay: float = 0.0) -> None:
         session = self._session or await self._connected()
-        await publish(session, route_of(address), envelope, delay)
+        try:
+            await publish(session, route_of(address), envelope, delay)
+        except QueueConnectionError as error:
+            if not (isinstance(error.__cause__, RefusedError) and error.__cause__.is_follower):
+                raise
+            # Another message was refused, and this one behind it was not taken: once more, on the next connection.
+            await publish(await self._connected(), route_of(address), envelope, delay)
 
     async def consume(
         self,
