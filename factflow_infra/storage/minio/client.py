@@ -104,7 +104,7 @@ def _send_at_once(params: dict[str, Any], **_: object) -> None:
 def spare_headers(client: S3Client) -> None:
     """Send no headers that only tell AWS of attempts, and have the others in a dictionary that is cheap to copy.
 
-    Each header is copied six times on its way, and signed; botocore's own class looks it up anew for each copy.
+    Each header is copied several times on its way, and signed; botocore's own class looks it up anew for each copy.
     """
     from botocore.handlers import add_retry_headers
 
