@@ -128,6 +128,27 @@ def test_a_refused_message_ends_nothing_but_the_connection_that_it_came_by():
     against(server, scenario)
 
 
+def test_closing_after_a_refusal_leaves_nothing_that_listens():
+    server = Server()
+
+    async def scenario(client):
+        await client.connect()
+        server.on["SEND"] = ignore
+        other = asyncio.ensure_future(client.publish())
+        await asyncio.sleep(1)
+        server.on["SEND"] = lambda peer, asked: peer.say(
+            ErrorFrame(headers={"message": "AMQ339011", "receipt-id": asked["receipt"]})
+        )
+        with pytest.raises(PublishRefusedError):
+            await client.publish()
+        await client.transport.close()
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("factflow-artemis-read")]
+        with pytest.raises(PublishUnconfirmedError):
+            await other
+
+    against(server, scenario)
+
+
 def test_a_refusal_after_which_nobody_lets_us_in_again_is_a_lost_connection():
     server = Server()
 

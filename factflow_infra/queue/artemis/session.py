@@ -180,6 +180,10 @@ class Session:
             self.unsubscribe(name)
         self._connection.writer.write(dump_frame(DisconnectFrame(headers={"receipt": receipt})))
 
+    async def ended(self) -> None:
+        """Return when nothing is read any more: at most ``CLOSE_TIMEOUT_SECONDS`` after a refusal."""
+        await asyncio.wait([self._reader])
+
     def abort(self) -> None:
         """Cut the socket: as a lost connection."""
         self._connection.writer.transport.abort()

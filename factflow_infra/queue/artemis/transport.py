@@ -56,6 +56,7 @@ class ArtemisTransport:
             cause = reason.__cause__
             if isinstance(cause, RefusedError) and cause.answers:
                 # One message was refused, which ends the connection that it came by (ART-6), and nothing else.
+                self._spawn(session.ended())
                 self._reopening = asyncio.get_running_loop().create_task(self._reopen(session, on_lost))
             else:
                 self._give_up(reason, on_lost)
