@@ -374,7 +374,7 @@ async def test_a_change_that_met_a_held_lock_is_made_whole_or_not_at_all(tmp_pat
 async def test_no_more_jobs_at_once_than_allowed(tmp_path, monkeypatch):
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(8))
     running, most, guard = 0, 0, threading.Lock()
-    finish = provider.Upload.finish
+    make = provider.Upload.make
 
     def counted(*arguments):
         nonlocal running, most
@@ -382,12 +382,12 @@ async def test_no_more_jobs_at_once_than_allowed(tmp_path, monkeypatch):
             running += 1
             most = max(most, running)
         try:
-            return finish(*arguments)
+            return make(*arguments)
         finally:
             with guard:
                 running -= 1
 
-    monkeypatch.setattr(provider.Upload, "finish", counted)
+    monkeypatch.setattr(provider.Upload, "make", counted)
     storage = FilesystemStorageProvider(tmp_path, max_concurrency=2)
     await asyncio.gather(*(storage.write(f"k{n}", b"x") for n in range(20)))
     assert most <= 2

@@ -119,7 +119,7 @@ class Upload:
         """
         try:
             self.prepare(bring, abandoned)
-            record = self.finish(abandoned)
+            record = self._finish(abandoned)
         except HeldError:
             raise
         except BaseException:
@@ -128,7 +128,7 @@ class Upload:
         self.discard()
         return record
 
-    def finish(self, abandoned: threading.Event) -> Record:
+    def _finish(self, abandoned: threading.Event) -> Record:
         """Make the object of what is prepared; what fails leaves the old object.
 
         ``abandoned`` is set when the caller is gone: up to the first rename, that makes an ``AbandonedError``.
