@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import stompman
 from servers.confirms import StompConfirms
-from servers.proxy import Proxies
+from servers.proxy import Proxies, ThroughProxies
 from servers.rows import rows_of
 
 from factflow_infra import create_queue_provider
@@ -50,8 +50,6 @@ CAPABILITIES = frozenset(
 FAULTS = frozenset({QueueCapability.STALL, QueueCapability.LOSE_CONFIRM, QueueCapability.REFUSE})
 EXCEPTIONS = frozenset({"q1-partial-batch-says-which"})
 """The ERROR that refuses one message closes the connection. Whether what is behind it is answered depends on packets (ART-37)."""
-PUBLISH_SECONDS = 6.0
-"""For which a publish waits on a connection that is silent. Long enough for one that is only slow."""
 
 
 class ArtemisBackend(PlainQueueBackend):
@@ -145,24 +143,10 @@ def test_with_the_broker_killed_and_started(
     check_queue(RestartingHarness(artemis_server_to_restart), behaviour)
 
 
-class FaultyBackend(ArtemisBackend):
-    """Each provider goes through a proxy of its own."""
-
+class FaultyBackend(ThroughProxies, ArtemisBackend):
     def __init__(self, server: Any) -> None:
         super().__init__(server)
         self._proxies = Proxies(server.port, StompConfirms)
-
-    async def provider(self) -> QueueProtocol:
-        proxy = await self._proxies.open()
-        provider = self.connecting(proxy.port, publish_timeout=PUBLISH_SECONDS)
-        self._proxies.of[provider] = proxy
-        return provider
-
-    async def stall(self, provider: QueueProtocol) -> None:
-        self._proxies.of[provider].stall()
-
-    async def lose_confirm(self, destination: str) -> None:
-        self._proxies.lose_confirm(destination)
 
     async def refuse(self, destination: str) -> None:
         """By an address that is full; it is not any more once the provider has had an ERROR."""
@@ -189,9 +173,6 @@ class FaultyBackend(ArtemisBackend):
             add_content_length=False,
             receipt_timeout=10,
         )
-
-    async def close(self) -> None:
-        await self._proxies.close()
 
 
 class FaultyHarness(ArtemisHarness):

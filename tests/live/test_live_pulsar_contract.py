@@ -11,7 +11,7 @@ import pulsar
 import pulsar.asyncio
 import pytest
 from servers.confirms import PulsarConfirms
-from servers.proxy import Proxies
+from servers.proxy import Proxies, ThroughProxies
 from servers.rows import rows_of
 
 from factflow_infra import create_queue_provider
@@ -49,8 +49,6 @@ CAPABILITIES = frozenset(
 )
 """Without ``DELIVERY_COUNT``: the broker counts no delivery that a lost consumer had (PUL-10)."""
 FAULTS = frozenset({QueueCapability.STALL, QueueCapability.LOSE_CONFIRM})
-PUBLISH_SECONDS = 8.0
-"""For which a publish waits on a connection that is silent. Long enough for one that is only slow."""
 
 
 class PulsarBackend(PlainQueueBackend):
@@ -117,29 +115,14 @@ class TestPulsar(QueueContract):
         return PulsarHarness(pulsar_server, subscription_type)
 
 
-class FaultyBackend(PulsarBackend):
-    """Each provider goes through a proxy of its own."""
+class FaultyBackend(ThroughProxies, PulsarBackend):
+    publish_timeout = 8.0
 
     def __init__(self, server: Any, subscription_type: str) -> None:
         super().__init__(server, subscription_type)
         # A lost answer alone is made good by the client, which connects and sends again: so it is kept from that for longer
         # than a session lives without a connection.
         self._proxies = Proxies(server.port, PulsarConfirms, away=6.0)
-
-    async def provider(self) -> QueueProtocol:
-        proxy = await self._proxies.open()
-        provider = self.connecting(proxy.port, publish_timeout=PUBLISH_SECONDS)
-        self._proxies.of[provider] = proxy
-        return provider
-
-    async def stall(self, provider: QueueProtocol) -> None:
-        self._proxies.of[provider].stall()
-
-    async def lose_confirm(self, destination: str) -> None:
-        self._proxies.lose_confirm(destination)
-
-    async def close(self) -> None:
-        await self._proxies.close()
 
 
 class FaultyHarness(PulsarHarness):

@@ -10,7 +10,7 @@ from uuid import uuid4
 import aio_pika
 import pytest
 from servers.confirms import AmqpConfirms
-from servers.proxy import Proxies
+from servers.proxy import Proxies, ThroughProxies
 from servers.rows import rows_of
 
 from factflow_infra import create_queue_provider
@@ -61,8 +61,6 @@ EXCEPTIONS = frozenset(
         ("classic", "q1-publish-on-a-silent-connection-ends"),
     }
 )
-PUBLISH_SECONDS = 6.0
-"""For which a publish waits on a connection that is silent. Long enough for one that is only slow."""
 
 
 class RabbitMqBackend(PlainQueueBackend):
@@ -164,24 +162,10 @@ def test_with_the_broker_restarted(
     check_queue(RestartingHarness(rabbitmq_server_to_restart, "classic"), behaviour)
 
 
-class FaultyBackend(RabbitMqBackend):
-    """Each provider goes through a proxy of its own."""
-
+class FaultyBackend(ThroughProxies, RabbitMqBackend):
     def __init__(self, server: Any, queue_type: str) -> None:
         super().__init__(server, queue_type)
         self._proxies = Proxies(server.port, AmqpConfirms)
-
-    async def provider(self) -> QueueProtocol:
-        proxy = await self._proxies.open()
-        provider = self.connecting(proxy.port, publish_timeout=PUBLISH_SECONDS)
-        self._proxies.of[provider] = proxy
-        return provider
-
-    async def stall(self, provider: QueueProtocol) -> None:
-        self._proxies.of[provider].stall()
-
-    async def lose_confirm(self, destination: str) -> None:
-        self._proxies.lose_confirm(destination)
 
     async def refuse(self, destination: str) -> None:
         """By a policy under which the queue is full (RMQ-18); it goes once the provider has had its second nack."""
@@ -195,9 +179,6 @@ class FaultyBackend(RabbitMqBackend):
             await asyncio.to_thread(self._server.limit, self._queue_type, destination, 1_000_000)
 
         self._proxies.refuse(destination, lift, times=2)
-
-    async def close(self) -> None:
-        await self._proxies.close()
 
 
 class FaultyHarness(RabbitMqHarness):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from factflow_infra.protocols import QueueProtocol
+
 
 class Watch(Protocol):
     """What one connection says, in one protocol. Bytes come as the network cuts them."""
@@ -136,6 +138,32 @@ class Proxy:
                 await sink.drain()
         if not self._silent[sink]:
             sink.close()
+
+
+class ThroughProxies:
+    """What a backend of the queue contract has of a provider whose connections go through a proxy of its own. For a class that
+    also has ``connecting(port, **settings)``, which makes a provider, and sets ``_proxies``.
+    """
+
+    _proxies: Proxies
+    connecting: Callable[..., QueueProtocol]
+    publish_timeout = 6.0
+    """Seconds for which a publish waits on a connection that is silent. Long enough for one that is only slow."""
+
+    async def provider(self) -> QueueProtocol:
+        proxy = await self._proxies.open()
+        provider = self.connecting(proxy.port, publish_timeout=self.publish_timeout)
+        self._proxies.of[provider] = proxy
+        return provider
+
+    async def stall(self, provider: QueueProtocol) -> None:
+        self._proxies.of[provider].stall()
+
+    async def lose_confirm(self, destination: str) -> None:
+        self._proxies.lose_confirm(destination)
+
+    async def close(self) -> None:
+        await self._proxies.close()
 
 
 class Proxies:
