@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from determinism_runs import GROUPS, SEEDS, digests
 
-HERE = Path(__file__).parent
+from tests.fresh_processes import in_fresh_processes
+
+RUNS = Path(__file__).parent / "determinism_runs.py"
 HASH_SEEDS = (0, 4242)
 """A share: ``factflow-sim verify`` does the rest, and .ci/run with it."""
 FAULTS = {
@@ -36,23 +34,6 @@ FAULTS = {
     "timer-tie",
 }
 """The kinds that these runs must have met, or they show too little."""
-
-
-def in_fresh_processes(*arguments, hash_seeds=HASH_SEEDS):
-    """What the script prints under each hash seed; the processes run side by side."""
-    processes = []
-    for hash_seed in hash_seeds:
-        environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": str(HERE.parent)}
-        command = [sys.executable, str(HERE / "determinism_runs.py"), *arguments]
-        processes.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
-    found = []
-    for process in processes:
-        output, errors = process.communicate()
-        assert process.returncode == 0, errors
-        found.append(json.loads(output))
-    return found
 
 
 def first_seed(found):
@@ -77,12 +58,12 @@ def test_three_times_in_one_process(reference):
 
 
 def test_fresh_processes_with_other_hash_seeds(reference):
-    for found in in_fresh_processes():
+    for found in in_fresh_processes(RUNS, hash_seeds=HASH_SEEDS):
         assert found == first_seed(reference[0])
 
 
 def test_a_set_whose_order_differs_between_processes_is_found_out():
-    one, two = in_fresh_processes("set", hash_seeds=(1, 2))
+    one, two = in_fresh_processes(RUNS, "set", hash_seeds=(1, 2))
     assert one.keys() == two.keys()
     assert all(one[name] != two[name] for name in one)
 

@@ -1,11 +1,5 @@
 """Runs on the wire, under every fault, are the same each time: in one process, and in fresh ones with other hash seeds."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import aio_pika
 import pytest
 import wire_runs
@@ -14,8 +8,7 @@ from aiormq.abc import TaskWrapper
 from factflow_infra_testing.simulation import pins
 from factflow_infra_testing.simulation.loop import DeterministicLoop
 from factflow_infra_testing.simulation.patches import session
-
-ROOT = Path(__file__).parents[3]
+from tests.fresh_processes import in_fresh_processes
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +25,7 @@ def test_the_same_three_times_in_one_process(first):
 
 
 def test_the_same_in_fresh_processes(first):
-    processes = []
-    for hash_seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, str(Path(wire_runs.__file__))]
-        processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    for process in processes:
-        output, _ = process.communicate()
-        assert process.returncode == 0
-        assert json.loads(output) == first
+    assert in_fresh_processes(wire_runs.__file__, hash_seeds=(1, 2)) == [first, first]
 
 
 def test_tasks_of_the_client_are_ordered_by_their_serial_numbers():

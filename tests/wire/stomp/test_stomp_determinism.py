@@ -1,10 +1,6 @@
 """Runs over STOMP, under every fault, are the same each time: in one process, and in fresh ones with other hash seeds."""
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +9,10 @@ import stompman.connection_manager
 
 from factflow_infra_testing.simulation import pins
 from factflow_infra_testing.simulation.runner import run
+from tests.fresh_processes import in_fresh_processes
 
 # Killed processes never close the streams that stompman's client has open.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed")
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +28,7 @@ def test_the_same_twice_in_one_process(first):
 
 
 def test_the_same_in_fresh_processes(first):
-    processes = []
-    for hash_seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, str(Path(stomp_runs.__file__))]
-        processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    for process in processes:
-        output, _ = process.communicate()
-        assert process.returncode == 0
-        assert json.loads(output) == first
+    assert in_fresh_processes(stomp_runs.__file__, hash_seeds=(1, 2)) == [first, first]
 
 
 def order_of_beginning(run_it):
