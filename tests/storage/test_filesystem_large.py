@@ -58,7 +58,7 @@ async def test_a_large_write_that_fails_leaves_the_old_object_and_no_residue(tmp
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("moment", ["put_whole", "digest_whole", "finish"])
+@pytest.mark.parametrize("moment", ["put_whole", "digest_whole", "make"])
 async def test_a_cancelled_large_write_is_old_or_new_and_leaves_no_residue(tmp_path, monkeypatch, moment):
     loop = asyncio.get_running_loop()
     async with FilesystemStorageProvider(tmp_path) as storage:
